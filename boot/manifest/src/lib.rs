@@ -1,0 +1,3 @@
+//! The bundle format that the packer writes and the hypervisor reads.
+#![no_std]
+extern crate alloc;

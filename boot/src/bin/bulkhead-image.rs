@@ -1,0 +1,2 @@
+//! Writes a disk image.
+fn main() {}

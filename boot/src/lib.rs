@@ -1,0 +1,1 @@
+//! Checks a manifest and packs guests into a bundle.

@@ -1,0 +1,1 @@
+//! The processor: instructions, descriptor tables, interrupt controller, context switch.

@@ -1,0 +1,1 @@
+//! Boot, life cycle, console.

@@ -1,0 +1,1 @@
+//! Device models: plain logic, host-tested, which know nothing of VMX.

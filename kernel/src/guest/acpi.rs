@@ -1,0 +1,1 @@
+//! The ACPI tables that a guest is given.

@@ -1,0 +1,1 @@
+//! Puts a kernel into guest memory and says how it is entered.

@@ -1,0 +1,1 @@
+//! Decodes the instruction behind an access to emulated MMIO.

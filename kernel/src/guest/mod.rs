@@ -1,0 +1,6 @@
+//! Policy: what each exit means, what a guest may see, how it is loaded.
+
+pub mod acpi;
+pub mod layout;
+pub mod loader;
+pub mod mmio;

@@ -1,0 +1,2 @@
+//! The bare-metal entry.
+fn main() {}

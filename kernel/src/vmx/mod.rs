@@ -1,0 +1,3 @@
+//! VMCS, EPT, entry and exit; knows nothing of guests' policy.
+
+pub mod ept;

@@ -1,0 +1,2 @@
+//! The runtime that the bare-metal test guests share.
+#![no_std]
