@@ -82,7 +82,7 @@ fn entries_have_the_manuals_bits() {
     let at = (GuestPhysical::new(GIB), HostPhysical::new(3 * GIB));
     ept.map(frames, at.0, at.1, GIB, Rights::READ_WRITE, MemoryType::Uncached, PageSize::OneGib)
         .unwrap();
-    assert_eq!(frames.tables[1][1], 3 * GIB | 0b011 | 1 << 7);
+    assert_eq!(frames.tables[1][1], (3 * GIB) | 0b011 | 1 << 7);
     assert_eq!(ept.tables(), 4);
 }
 
