@@ -6,6 +6,10 @@
 //! them on exits, the service core when it moves console bytes.
 //!
 //! * [`uart`]: the 16550A of the console, with back-pressure towards the guest.
+//! * [`ioapic`]: translates an interrupt pin to the message that is sent to the guest's processors.
+//! * [`power`]: the ACPI sleep and reset registers, and the old ways to reset a PC.
 
+pub mod ioapic;
+pub mod power;
 pub mod queue;
 pub mod uart;
