@@ -1,1 +1,15 @@
 //! Device models: plain logic, host-tested, which know nothing of VMX.
+//!
+//! A model is a struct with a method per kind of access. It never touches hardware, never
+//! allocates on an access, and has no input that makes it panic: what a guest writes is either
+//! meaningful or ignored. All models of one guest sit behind one lock: the guest's cores reach
+//! them on exits, the service core when it moves console bytes.
+//!
+//! * [`uart`]: the 16550A of the console, with back-pressure towards the guest.
+//! * [`ioapic`]: translates an interrupt pin to the message that is sent to the guest's processors.
+//! * [`power`]: the ACPI sleep and reset registers, and the old ways to reset a PC.
+
+pub mod ioapic;
+pub mod power;
+pub mod queue;
+pub mod uart;
