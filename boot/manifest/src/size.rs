@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-/// A number of bytes that displays in the largest unit (GiB, MiB, KiB) that divides it. Where none but small ones do, it
-/// rounds down to whole MiB or KiB: what is printed is never more than what there is.
+/// A number of bytes that displays in the largest unit (TiB, GiB) that divides it, or else rounds down
+/// to whole MiB or KiB: what is printed is never more than what there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
@@ -12,7 +12,9 @@ impl fmt::Display for Size {
         const KIB: u64 = 1 << 10;
         const MIB: u64 = 1 << 20;
         const GIB: u64 = 1 << 30;
+        const TIB: u64 = 1 << 40;
         match self.0 {
+            b if b >= TIB && b.is_multiple_of(TIB) => write!(f, "{} TiB", b / TIB),
             b if b >= GIB && b.is_multiple_of(GIB) => write!(f, "{} GiB", b / GIB),
             b if b >= MIB => write!(f, "{} MiB", b / MIB),
             b if b >= KIB => write!(f, "{} KiB", b / KIB),
@@ -37,6 +39,8 @@ mod tests {
             ((1 << 20) - 1, "1023 KiB"),
             (128 << 20, "128 MiB"),
             (1 << 30, "1 GiB"),
+            (1 << 40, "1 TiB"),
+            (1025 << 30, "1025 GiB"),
             (1536 << 20, "1536 MiB"),
             ((512 << 20) - 1, "511 MiB"),
             (u64::MAX, "17592186044415 MiB"),
