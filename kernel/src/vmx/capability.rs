@@ -47,9 +47,7 @@ mod ept_cap {
     pub const WALK_4: u64 = 1 << 6;
     pub const WRITE_BACK: u64 = 1 << 14;
     pub const PAGES_2M: u64 = 1 << 16;
-    pub const PAGES_1G: u64 = 1 << 17;
     pub const INVEPT: u64 = 1 << 20;
-    pub const ACCESSED_DIRTY: u64 = 1 << 21;
     pub const INVEPT_ALL: u64 = 1 << 26;
     pub const INVVPID: u64 = 1 << 32;
     pub const INVVPID_ALL: u64 = 1 << 42;
@@ -162,10 +160,8 @@ pub struct Capabilities {
     pub exit: u32,
     /// VM-entry controls.
     pub entry: u32,
-    /// EPT has 1-GByte pages.
-    pub ept_1gib_pages: bool,
-    /// EPT has accessed and dirty flags.
-    pub ept_accessed_dirty: bool,
+    /// `IA32_VMX_EPT_VPID_CAP` (SDM Vol. 3D, A.10).
+    pub ept_vpid: u64,
     /// `IA32_FEATURE_CONTROL` is not locked: VMXON must be allowed there first.
     pub must_unlock: bool,
 }
@@ -228,8 +224,7 @@ impl Capabilities {
             secondary,
             exit,
             entry,
-            ept_1gib_pages: ept & ept_cap::PAGES_1G != 0,
-            ept_accessed_dirty: ept & ept_cap::ACCESSED_DIRTY != 0,
+            ept_vpid: ept,
             must_unlock: !locked,
         })
     }
@@ -313,7 +308,7 @@ mod tests {
     fn a_skylake_passes_with_the_controls_as_wanted() {
         let found = Capabilities::check(&skylake()).unwrap();
         assert_eq!(found.revision, 0x2b);
-        assert!(found.ept_1gib_pages && !found.must_unlock);
+        assert!(!found.must_unlock);
         assert_eq!(found.pin & Pin::EXTERNAL_INTERRUPT_EXITING.bits(), 0);
         assert_eq!(found.primary & UNWANTED_PRIMARY.bits(), 0);
         assert!(found.has(Secondary::RDTSCP | Secondary::INVPCID | Secondary::WBINVD_EXITING));
