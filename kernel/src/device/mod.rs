@@ -5,11 +5,18 @@
 //! meaningful or ignored. All models of one guest sit behind one lock: the guest's cores reach
 //! them on exits, the service core when it moves console bytes.
 //!
+//! * [`platform`]: all devices of one guest, by port and address. Start here.
 //! * [`uart`]: the 16550A of the console, with back-pressure towards the guest.
 //! * [`ioapic`]: translates an interrupt pin to the message that is sent to the guest's processors.
 //! * [`power`]: the ACPI sleep and reset registers, and the old ways to reset a PC.
+//! * [`rtc`]: the clock; [`cmos`] is its format, which the machine's own clock shares, and
+//!   [`date_time`] the calendar.
 
+pub mod cmos;
+pub mod date_time;
 pub mod ioapic;
+pub mod platform;
 pub mod power;
 pub mod queue;
+pub mod rtc;
 pub mod uart;

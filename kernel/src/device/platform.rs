@@ -1,0 +1,281 @@
+//! The devices of one guest as its accesses see them: by I/O port and by guest-physical address.
+//!
+//! An access is at most four bytes; one to byte-wide ports falls apart into bytes, lowest port
+//! first, as on an ISA bus. Where no device answers, reads give all ones and writes do nothing, and
+//! both are counted.
+//!
+//! What an access causes beyond its own value is returned and not done here: a [`Message`] is an interrupt that
+//! the caller sends as an IPI, a [`PowerEvent`] ends or restarts the guest.
+
+use super::ioapic::{self, Ioapic, Message};
+use super::power::{self, PowerEvent};
+use super::rtc::{self, Rtc};
+use super::uart::{self, Uart};
+use crate::memory::GuestPhysical;
+
+/// What the devices must know of the outside when they are accessed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Seconds since the start of 1970, UTC.
+    pub unix_seconds: u64,
+}
+
+/// Bytes of one access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Width {
+    /// One byte.
+    Byte,
+    /// Two bytes.
+    Word,
+    /// Four bytes.
+    Dword,
+}
+
+impl Width {
+    /// The width of an access of so many bytes: 1, 2 or 4.
+    pub const fn from_bytes(bytes: u64) -> Option<Self> {
+        match bytes {
+            1 => Some(Self::Byte),
+            2 => Some(Self::Word),
+            4 => Some(Self::Dword),
+            _ => None,
+        }
+    }
+
+    /// 1, 2 or 4.
+    pub const fn bytes(self) -> u8 {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Dword => 4,
+        }
+    }
+
+    /// All ones in so many bytes: what an absent device reads as.
+    pub const fn ones(self) -> u32 {
+        u32::MAX >> (u32::BITS - 8 * self.bytes() as u32)
+    }
+}
+
+/// What the caller has to do after an access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Outcome {
+    /// The guest asked to be switched off or restarted.
+    pub power: Option<PowerEvent>,
+    /// An interrupt to send.
+    pub message: Option<Message>,
+    /// The first byte came into an empty console queue: wake who takes it.
+    pub console: bool,
+}
+
+/// Accesses that no device answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Absent {
+    /// How many accesses to ports.
+    pub port_accesses: u64,
+    /// The first absent port of the last of them.
+    pub last_port: Option<u16>,
+    /// How many accesses to memory that is no device's.
+    pub memory_accesses: u64,
+    /// Where the last of them went.
+    pub last_address: Option<GuestPhysical>,
+}
+
+impl Absent {
+    fn count_port(&mut self, port: u16) {
+        self.port_accesses = self.port_accesses.saturating_add(1);
+        self.last_port = Some(port);
+    }
+
+    fn count_memory(&mut self, address: GuestPhysical) {
+        self.memory_accesses = self.memory_accesses.saturating_add(1);
+        self.last_address = Some(address);
+    }
+}
+
+/// A device with I/O ports, and the offset of a port in it.
+enum Target {
+    Uart(u8),
+    Rtc(u16),
+    Power(u16),
+    ResetControl,
+    KeyboardCommand,
+}
+
+impl Target {
+    fn of(port: u16) -> Option<Self> {
+        let offset =
+            |first: u16, count: u16| port.checked_sub(first).filter(|offset| *offset < count);
+        if let Some(offset) = offset(uart::COM1_PORT, uart::PORT_COUNT) {
+            Some(Self::Uart(offset as u8))
+        } else if let Some(offset) = offset(rtc::INDEX_PORT, rtc::PORT_COUNT) {
+            Some(Self::Rtc(offset))
+        } else if let Some(offset) = offset(power::SLEEP_CONTROL_PORT, power::PORT_COUNT) {
+            Some(Self::Power(offset))
+        } else if port == power::RESET_CONTROL_PORT {
+            Some(Self::ResetControl)
+        } else if port == power::KEYBOARD_COMMAND_PORT {
+            Some(Self::KeyboardCommand)
+        } else {
+            None
+        }
+    }
+}
+
+/// The devices that every guest has.
+pub struct Platform {
+    uart: Uart,
+    ioapic: Ioapic,
+    ioapic_page: GuestPhysical,
+    rtc: Rtc,
+    absent: Absent,
+}
+
+impl Platform {
+    /// The devices after power-on, with the IOAPIC's registers at `ioapic_page`.
+    pub fn new(ioapic_page: GuestPhysical) -> Self {
+        Self {
+            uart: Uart::new(),
+            ioapic: Ioapic::new(),
+            ioapic_page,
+            rtc: Rtc::new(),
+            absent: Absent::default(),
+        }
+    }
+
+    /// The guest reads `width` at `port`. No read has a further outcome.
+    pub fn port_read(&mut self, port: u16, width: Width, now: &Now) -> u32 {
+        let mut value = width.ones();
+        let mut absent = None;
+        for byte in 0..width.bytes() {
+            let port_of_byte = port.checked_add(u16::from(byte));
+            match port_of_byte.and_then(|port| self.read_byte(port, now)) {
+                Some(read) => {
+                    let shift = 8 * u32::from(byte);
+                    value = value & !(0xff << shift) | u32::from(read) << shift;
+                }
+                None => absent = absent.or(Some(port.wrapping_add(u16::from(byte)))),
+            }
+        }
+        if let Some(port) = absent {
+            self.absent.count_port(port);
+        }
+        value
+    }
+
+    /// The guest writes `width` of `value` to `port`.
+    pub fn port_write(&mut self, port: u16, width: Width, value: u32, now: &Now) -> Outcome {
+        let had_output = self.uart.output_pending();
+        let mut outcome = Outcome::default();
+        let mut absent = None;
+        for (byte, value) in (0..width.bytes()).zip(value.to_le_bytes()) {
+            let port_of_byte = port.checked_add(u16::from(byte));
+            match port_of_byte.and_then(|port| self.write_byte(port, value, now)) {
+                Some(event) => outcome.power = outcome.power.or(event),
+                None => absent = absent.or(Some(port.wrapping_add(u16::from(byte)))),
+            }
+        }
+        if let Some(port) = absent {
+            self.absent.count_port(port);
+        }
+        outcome.message = self.uart_edge();
+        outcome.console = !had_output && self.uart.output_pending();
+        outcome
+    }
+
+    /// The guest reads `width` at `address`, which is not RAM.
+    pub fn mmio_read(&mut self, address: GuestPhysical, width: Width) -> u32 {
+        match self.ioapic_offset(address) {
+            Some(offset) => self.ioapic.read(offset, width.bytes()) & width.ones(),
+            None => {
+                self.absent.count_memory(address);
+                width.ones()
+            }
+        }
+    }
+
+    /// The guest writes `width` of `value` at `address`, which is not RAM.
+    pub fn mmio_write(&mut self, address: GuestPhysical, width: Width, value: u32) -> Outcome {
+        let message = match self.ioapic_offset(address) {
+            Some(offset) => self.ioapic.write(offset, width.bytes(), value),
+            None => {
+                self.absent.count_memory(address);
+                None
+            }
+        };
+        Outcome { message, ..Outcome::default() }
+    }
+
+    /// Input for the guest's console: how many of `bytes` there was room for, and an interrupt to send.
+    #[must_use]
+    pub fn console_input(&mut self, bytes: &[u8]) -> (usize, Option<Message>) {
+        let taken = self.uart.push_input(bytes);
+        (taken, self.uart_edge())
+    }
+
+    /// Output of the guest's console: how many bytes of `buffer` were filled, and an interrupt to send.
+    #[must_use]
+    pub fn console_output(&mut self, buffer: &mut [u8]) -> (usize, Option<Message>) {
+        let taken = self.uart.take_output(buffer);
+        (taken, self.uart_edge())
+    }
+
+    /// Whether there is console output to take.
+    pub fn console_output_pending(&self) -> bool {
+        self.uart.output_pending()
+    }
+
+    /// Console bytes that the guest wrote although the port was not ready, and that are lost.
+    pub fn console_dropped(&self) -> u64 {
+        self.uart.dropped()
+    }
+
+    /// Interrupts that were not sent because the IOAPIC asks for what a guest may not send.
+    pub fn interrupts_refused(&self) -> u64 {
+        self.ioapic.refused()
+    }
+
+    /// Accesses that no device answered.
+    pub fn absent(&self) -> Absent {
+        self.absent
+    }
+
+    fn uart_edge(&mut self) -> Option<Message> {
+        if self.uart.take_interrupt_edge() { self.ioapic.assert_edge(uart::COM1_IRQ) } else { None }
+    }
+
+    fn ioapic_offset(&self, address: GuestPhysical) -> Option<u64> {
+        let offset = address.as_u64().checked_sub(self.ioapic_page.as_u64())?;
+        (offset < ioapic::PAGE_SIZE).then_some(offset)
+    }
+
+    /// `None` where there is nothing to read.
+    fn read_byte(&mut self, port: u16, now: &Now) -> Option<u8> {
+        match Target::of(port)? {
+            Target::Uart(offset) => Some(self.uart.read(offset)),
+            Target::Rtc(0) => None,
+            Target::Rtc(_) => Some(self.rtc.read_data(now.unix_seconds)),
+            Target::Power(offset) => Some(power::read(offset)),
+            Target::ResetControl => Some(0),
+            // There is no keyboard controller but its reset line.
+            Target::KeyboardCommand => None,
+        }
+    }
+
+    /// `None` where there is nothing to write.
+    fn write_byte(&mut self, port: u16, value: u8, now: &Now) -> Option<Option<PowerEvent>> {
+        match Target::of(port)? {
+            Target::Uart(offset) => self.uart.write(offset, value),
+            Target::Rtc(0) => self.rtc.write_index(value),
+            Target::Rtc(_) => self.rtc.write_data(value, now.unix_seconds),
+            Target::Power(offset) => return Some(power::write(offset, value)),
+            Target::ResetControl => return Some(power::legacy_reset(port, value)),
+            Target::KeyboardCommand => return power::legacy_reset(port, value).map(Some),
+        }
+        Some(None)
+    }
+}
+
+#[cfg(test)]
+mod tests;
