@@ -153,7 +153,7 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
                 key.span().start,
                 format!(
                     "unknown {what} \"{}\"{hint}; the only table of a manifest is [[guest]]",
-                    key.get_ref()
+                    key.get_ref().escape_debug()
                 ),
             );
         }

@@ -103,7 +103,8 @@ impl<'r, 'a, 'i> Section<'r, 'a, 'i> {
                 let hint = did_you_mean(name, keys, others);
                 let label = &self.label;
                 let message = format!(
-                    "{label}: unknown key \"{name}\"{hint}; the keys are {}",
+                    "{label}: unknown key \"{}\"{hint}; the keys are {}",
+                    name.escape_debug(),
                     keys.join(", ")
                 );
                 self.reader.report(key.span().start, message);

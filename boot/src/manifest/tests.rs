@@ -102,6 +102,11 @@ fn unknown_keys() {
         format!("6:1: guest \"web\": unknown key \"initramfs\" (did you mean \"initrd\"?); {keys}")
     );
     assert_eq!(with("colour", "1"), format!("6:1: guest \"web\": unknown key \"colour\"; {keys}"));
+    // A key in quotes may hold anything; what is printed must not drive the terminal.
+    assert_eq!(
+        with(r#""\u001b[2J""#, "1"),
+        format!(r#"6:1: guest "web": unknown key "\u{{1b}}[2J"; {keys}"#)
+    );
     assert_eq!(
         messages(&format!("color = 1\n[machine]\n[guets]\n{GOOD}")),
         [
