@@ -158,3 +158,30 @@ pub mod efer {
     /// No-execute enable.
     pub const NXE: u64 = 1 << 11;
 }
+
+/// Writes CR2, which VMX does not switch: it is the guest's at all times but in
+/// a page fault of the hypervisor's, which is fatal.
+///
+/// # Safety
+/// Only for a page fault that is about to be injected.
+pub unsafe fn write_cr2(value: u64) {
+    // SAFETY: the caller's contract; CR2 has no effect of its own.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Reads DR6, which VMX does not switch.
+pub fn read_dr6() -> u64 {
+    let value: u64;
+    // SAFETY: reading DR6 has no side effect; DR7.GD is clear in root mode (SDM Vol. 3C, 28.5.1).
+    unsafe { asm!("mov {}, dr6", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Writes DR6, which VMX does not switch.
+///
+/// # Safety
+/// Only for a debug exception that is about to be injected.
+pub unsafe fn write_dr6(value: u64) {
+    // SAFETY: the caller's contract; bits 63:32 are zero.
+    unsafe { asm!("mov dr6, {}", in(reg) value & 0xFFFF_FFFF, options(nomem, nostack, preserves_flags)) };
+}

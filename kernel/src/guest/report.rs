@@ -1,0 +1,133 @@
+//! What is said when a guest is stopped for a fault.
+
+use super::mmio::{CodeSize, MAX_INSTRUCTION};
+use super::walk::{self, Paging};
+use crate::arch::switch::{Registers, reg};
+use crate::memory::GuestMemory;
+use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
+use core::fmt;
+
+/// CS.L in a VMCS's access rights (SDM Vol. 3C, table 25-2).
+const RIGHTS_L: u64 = 1 << 13;
+/// CS.D.
+const RIGHTS_D: u64 = 1 << 14;
+
+/// The registers that decide how the guest's addresses are translated.
+pub fn paging(vmcs: &CurrentVmcs) -> Paging {
+    Paging {
+        cr0: vmcs.read(GuestField::CR0),
+        cr3: vmcs.read(GuestField::CR3),
+        cr4: vmcs.read(GuestField::CR4),
+        efer: vmcs.read(GuestField::EFER),
+    }
+}
+
+/// Operand and address size of the guest's code.
+pub fn code_size(vmcs: &CurrentVmcs) -> CodeSize {
+    let rights = vmcs.read(GuestField::CS_ACCESS_RIGHTS);
+    CodeSize::new(vmcs.guest_ia32e(), rights & RIGHTS_L != 0, rights & RIGHTS_D != 0)
+}
+
+/// Reads the guest's code at its RIP; returns how many bytes could be had.
+pub fn instruction(
+    vmcs: &CurrentVmcs,
+    memory: &impl GuestMemory,
+    into: &mut [u8; MAX_INSTRUCTION],
+) -> Result<usize, walk::WalkError> {
+    let rip = vmcs.read(GuestField::RIP);
+    let base = vmcs.read(GuestField::CS_BASE);
+    walk::fetch(memory, paging(vmcs), rip, base, code_size(vmcs), into)
+}
+
+/// A guest's state at its last exit, to be printed line by line.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Exit reason as the processor gave it.
+    pub reason: u32,
+    /// Its name.
+    pub reason_name: &'static str,
+    qualification: u64,
+    guest_physical: u64,
+    guest_linear: u64,
+    registers: Registers,
+    rip: u64,
+    rsp: u64,
+    rflags: u64,
+    control: [u64; 4],
+    cs: u64,
+    code: [u8; MAX_INSTRUCTION],
+    code_len: usize,
+}
+
+impl Report {
+    /// Collects the state of the guest that exited on this core.
+    pub fn collect(
+        vmcs: &CurrentVmcs,
+        memory: &impl GuestMemory,
+        registers: &Registers,
+        reason: u32,
+        reason_name: &'static str,
+    ) -> Self {
+        let mut code = [0; MAX_INSTRUCTION];
+        let code_len = instruction(vmcs, memory, &mut code).unwrap_or(0);
+        Self {
+            reason,
+            reason_name,
+            qualification: vmcs.info(InfoField::QUALIFICATION),
+            guest_physical: vmcs.info(InfoField::GUEST_PHYSICAL),
+            guest_linear: vmcs.info(InfoField::GUEST_LINEAR),
+            registers: registers.clone(),
+            rip: vmcs.read(GuestField::RIP),
+            rsp: vmcs.read(GuestField::RSP),
+            rflags: vmcs.read(GuestField::RFLAGS),
+            control: [
+                vmcs.read(GuestField::CR0),
+                vmcs.read(GuestField::CR3),
+                vmcs.read(GuestField::CR4),
+                vmcs.read(GuestField::EFER),
+            ],
+            cs: vmcs.read(GuestField::CS_SELECTOR),
+            code,
+            code_len,
+        }
+    }
+
+    /// Calls `line` with each line of the report.
+    pub fn lines(&self, mut line: impl FnMut(fmt::Arguments<'_>)) {
+        line(format_args!(
+            "exit reason {} ({}), qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
+            self.reason & 0xFFFF,
+            self.reason_name,
+            self.qualification,
+            self.guest_physical,
+            self.guest_linear
+        ));
+        line(format_args!(
+            "rip {:016x}  rsp {:016x}  rflags {:08x}  cs {:04x}",
+            self.rip, self.rsp, self.rflags, self.cs
+        ));
+        const NAMES: [&str; 16] = [
+            "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8 ", "r9 ", "r10", "r11",
+            "r12", "r13", "r14", "r15",
+        ];
+        let others = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        debug_assert!(!others.contains(&reg::RSP), "RSP is in the VMCS");
+        for group in others.chunks(4) {
+            let mut text: heapless::String<128> = heapless::String::new();
+            for &index in group {
+                use fmt::Write;
+                // Four of them fit.
+                let _ = write!(text, "{} {:016x}  ", NAMES[index], self.registers.0[index]);
+            }
+            line(format_args!("{}", text.trim_end()));
+        }
+        let [cr0, cr3, cr4, efer] = self.control;
+        line(format_args!("cr0 {cr0:08x}  cr3 {cr3:016x}  cr4 {cr4:08x}  efer {efer:04x}"));
+        let code = &self.code[..self.code_len];
+        if code.is_empty() {
+            line(format_args!("instruction bytes: not readable"));
+        } else {
+            line(format_args!("instruction bytes: {code:02x?}"));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What a guest's cores and the service core have in common.
+
+use super::apic;
+use crate::arch::apic::{ApicId, send_fixed};
+use crate::device::ioapic::Message;
+use crate::device::platform::Platform;
+use crate::guest::layout;
+use crate::memory::GuestPhysical;
+use alloc::string::String;
+use alloc::vec::Vec;
+use spin::Mutex;
+
+/// One guest, as far as it concerns more than one core.
+pub struct Shared {
+    /// Its name, from the manifest.
+    pub name: String,
+    /// Its devices. Held for the length of one access; never while another lock is held.
+    pub platform: Mutex<Platform>,
+    /// The physical cores behind virtual APIC IDs 0 to n-1.
+    pub cores: Vec<ApicId>,
+    /// Wakes the service core.
+    pub doorbell: fn(),
+}
+
+impl Shared {
+    /// A guest on `cores`, with devices as after power-on.
+    pub fn new(name: String, cores: Vec<ApicId>, doorbell: fn()) -> Self {
+        let platform = Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC)));
+        Self { name, platform, cores, doorbell }
+    }
+
+    /// Processors of the guest.
+    pub fn processors(&self) -> u32 {
+        self.cores.len() as u32
+    }
+
+    /// Sends a device's interrupt: a real IPI with the guest's own vector. It goes to
+    /// the guest's cores alone, whatever the guest has written into the IOAPIC.
+    pub fn deliver(&self, message: &Message) {
+        let targets =
+            apic::destination_8(message.destination, message.logical, self.processors());
+        for id in targets.iter() {
+            if let Some(&core) = self.cores.get(id as usize) {
+                send_fixed(core, message.vector);
+            }
+        }
+    }
+}
