@@ -1,3 +1,4 @@
 //! VMCS, EPT, entry and exit; knows nothing of guests' policy.
 
 pub mod ept;
+pub mod exit;
