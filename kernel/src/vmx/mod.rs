@@ -5,3 +5,4 @@ pub mod capability;
 pub mod controls;
 pub mod ept;
 pub mod vmcs;
+pub mod exit;
