@@ -1,1 +1,12 @@
 //! Building, running and testing Bulkhead, as a library that the integration tests use too.
+//!
+//! The way of one run: [`packages`] sees to what the machine needs, [`toolchain`] finds a
+//! compiler for bare metal, [`hypervisor`] builds the kernel with it, [`image`] puts kernel and
+//! guests on a disk.
+
+pub mod hypervisor;
+pub mod image;
+pub mod packages;
+pub mod process;
+pub mod toolchain;
+pub mod workspace;

@@ -1,3 +1,42 @@
 //! The bundle format that the packer writes and the hypervisor reads.
+//!
+//! A bundle is one contiguous piece of bytes that the boot loader hands over as a ramdisk:
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | magic, [`MAGIC`] |
+//! | 8 | 4 | format version, [`VERSION`] |
+//! | 12 | 4 | length of the descriptor in bytes |
+//! | 16 | 8 | total length of the bundle in bytes |
+//! | 24 | 32 | SHA-256 of the descriptor's bytes |
+//! | 56 | | the [`Descriptor`], encoded with `postcard` |
+//! | multiples of 4096 | | the blobs: kernels and initramfs images |
+//!
+//! Integers are little-endian. The descriptor's own digest and the digest of each blob in it detect damage; they are no
+//! signature, and say nothing about who wrote the bundle.
+//!
+//! [`Bundle::parse`] makes no assumption about its input: whatever the bytes are, the answer is a bundle that keeps every
+//! rule in [`limits`], or a [`BundleError`] that says in one line what is wrong and what would be right. [`Writer`] is the
+//! other side; it refuses to write what `parse` would refuse to read.
 #![no_std]
+#![forbid(unsafe_code)]
+
 extern crate alloc;
+
+mod bundle;
+mod check;
+mod descriptor;
+mod error;
+mod fits;
+mod header;
+pub mod limits;
+mod size;
+mod writer;
+
+pub use bundle::Bundle;
+pub use descriptor::{Blob, BlobIndex, Descriptor, Guest, KernelKind, Options, Restart};
+pub use error::{BundleError, GuestFault, ShortDigest};
+pub use fits::{DoesNotFit, Requirements};
+pub use header::{HEADER_LENGTH, MAGIC, VERSION};
+pub use size::Size;
+pub use writer::Writer;

@@ -1,1 +1,17 @@
-//! The processor: instructions, descriptor tables, interrupt controller, context switch.
+//! The processor: instructions, descriptor tables, interrupt controller,
+//! context switch. The only place for `unsafe` instructions and register layouts.
+
+pub mod apic;
+pub mod backtrace;
+pub mod copy;
+pub mod cpu;
+pub mod descriptors;
+pub mod interrupts;
+pub mod local;
+pub mod msr;
+pub mod port;
+pub mod rates;
+pub mod smp;
+pub mod switch;
+pub mod vector;
+pub mod vmx;

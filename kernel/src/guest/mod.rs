@@ -4,3 +4,4 @@ pub mod acpi;
 pub mod layout;
 pub mod loader;
 pub mod mmio;
+pub mod walk;

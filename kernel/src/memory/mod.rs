@@ -1,9 +1,16 @@
 //! Who owns which frame, and who maps it where.
 
 mod address;
+pub mod address_space;
+mod frame;
 mod guest_memory;
+mod guest_ram;
+mod heap;
 
 pub use address::{FRAME_SIZE, GuestPhysical, HostPhysical, HostVirtual, LARGE_FRAME_SIZE};
+pub use frame::{FramePool, FrameRange};
 #[cfg(test)]
 pub use guest_memory::TestMemory;
 pub use guest_memory::{GuestMemory, NotRam};
+pub use guest_ram::GuestRam;
+pub use heap::KernelHeap;

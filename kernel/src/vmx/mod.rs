@@ -1,3 +1,7 @@
 //! VMCS, EPT, entry and exit; knows nothing of guests' policy.
 
+pub mod bitmap;
+pub mod capability;
+pub mod controls;
 pub mod ept;
+pub mod vmcs;

@@ -1,0 +1,93 @@
+//! Whether a descriptor keeps the rules, so that nobody after this has to ask again.
+
+use crate::descriptor::{BlobIndex, Descriptor, Guest};
+use crate::error::{BundleError, GuestFault};
+use crate::limits::{self, BLOB_ALIGNMENT, MAX_BLOBS, MAX_GUESTS};
+use alloc::collections::BTreeSet;
+
+impl Descriptor {
+    /// Everything that can be said without the bundle around it: counts, each guest, unique names, indices.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(crate) fn check_guests(&self) -> Result<(), BundleError> {
+        if self.guests.is_empty() {
+            return Err(BundleError::NoGuests);
+        }
+        if self.guests.len() > MAX_GUESTS {
+            return Err(BundleError::TooManyGuests(self.guests.len()));
+        }
+        if self.blobs.len() > MAX_BLOBS {
+            return Err(BundleError::TooManyBlobs(self.blobs.len()));
+        }
+        let mut names = BTreeSet::new();
+        for (index, guest) in self.guests.iter().enumerate() {
+            check_guest(guest, self.blobs.len())
+                .and_then(|()| {
+                    if names.insert(&guest.name) { Ok(()) } else { Err(GuestFault::DuplicateName) }
+                })
+                .map_err(|fault| BundleError::Guest { index, guest: guest.name.clone(), fault })?;
+        }
+        Ok(())
+    }
+
+    /// Every blob: named, not empty, aligned, behind `start`, in order without overlap, the last one ending at `total`.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(crate) fn check_blobs(&self, start: u64, total: u64) -> Result<(), BundleError> {
+        let mut previous_end = start;
+        for (index, blob) in (0..).map(BlobIndex).zip(&self.blobs) {
+            let (name, offset, length) = (blob.name.clone(), blob.offset, blob.length);
+            if !limits::is_blob_name(&name) {
+                return Err(BundleError::BlobName { index, name });
+            }
+            if length == 0 {
+                return Err(BundleError::BlobEmpty { index, name });
+            }
+            if !offset.is_multiple_of(BLOB_ALIGNMENT) {
+                return Err(BundleError::BlobMisaligned { index, name, offset });
+            }
+            if offset < previous_end {
+                return Err(BundleError::BlobOverlap { index, name, offset, previous_end });
+            }
+            previous_end = match offset.checked_add(length) {
+                Some(end) if end <= total => end,
+                _ => {
+                    return Err(BundleError::BlobOutOfRange { index, name, offset, length, total });
+                }
+            };
+        }
+        if previous_end != total {
+            return Err(BundleError::TotalLength { total, end: previous_end });
+        }
+        Ok(())
+    }
+}
+
+fn check_guest(guest: &Guest, blobs: usize) -> Result<(), GuestFault> {
+    // `usize` holds a `u32` on every machine this runs on; where it did not, the index would be out of range.
+    let known = |index: BlobIndex| usize::try_from(index.0).is_ok_and(|i| i < blobs);
+    if !limits::is_name(&guest.name) {
+        return Err(GuestFault::Name);
+    }
+    if !limits::is_cores(guest.cores) {
+        return Err(GuestFault::Cores(guest.cores));
+    }
+    if !limits::is_memory(guest.memory) {
+        return Err(GuestFault::Memory(guest.memory));
+    }
+    if !limits::is_command_line(&guest.command_line) {
+        return Err(GuestFault::CommandLine(guest.command_line.len()));
+    }
+    if guest.owner.as_deref().is_some_and(|owner| !limits::is_owner(owner)) {
+        return Err(GuestFault::Owner);
+    }
+    if !known(guest.kernel) {
+        return Err(GuestFault::Kernel { index: guest.kernel, blobs });
+    }
+    match guest.initrd {
+        Some(index) if !known(index) => Err(GuestFault::Initrd { index, blobs }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,132 @@
+//! What a bundle says about itself: the machine's options, the guests, and where their blobs are.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// The part of a bundle that describes the rest.
+///
+/// A change to any type in here changes the encoding, which carries no field names: raise [`VERSION`](crate::VERSION)
+/// with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// What holds for the whole machine.
+    pub options: Options,
+    /// The guests, in the order of the manifest, which is the order in which they start.
+    pub guests: Vec<Guest>,
+    /// Where the kernels and initramfs images are, in ascending order of their offset.
+    pub blobs: Vec<Blob>,
+}
+
+/// What holds for the whole machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Draw the log on the framebuffer as well: for real machines, which often have no serial port. Off in an emulator,
+    /// where drawing is slow.
+    pub framebuffer_log: bool,
+}
+
+/// One guest: what it gets, and what it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Unique in its bundle; see [`limits::is_name`](crate::limits::is_name).
+    pub name: String,
+    /// Whole processor cores, 1 to [`MAX_CORES`](crate::limits::MAX_CORES).
+    pub cores: u32,
+    /// Bytes of RAM: a multiple of 2 MiB, [`MIN_MEMORY`](crate::limits::MIN_MEMORY) to
+    /// [`MAX_MEMORY`](crate::limits::MAX_MEMORY).
+    pub memory: u64,
+    /// What the kernel's blob is, and so how the guest is entered.
+    pub kind: KernelKind,
+    /// The blob with the kernel.
+    pub kernel: BlobIndex,
+    /// The blob with the initramfs, where the guest has one.
+    pub initrd: Option<BlobIndex>,
+    /// At most [`MAX_COMMAND_LINE`](crate::limits::MAX_COMMAND_LINE) bytes without NUL; may be empty.
+    pub command_line: String,
+    /// Whom the guest belongs to, for the log and the console.
+    pub owner: Option<String>,
+    /// What happens when the guest resets itself.
+    pub restart: Restart,
+}
+
+/// How a guest's kernel is loaded and entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum KernelKind {
+    /// A Linux bzImage, entered by the 64-bit boot protocol.
+    BzImage,
+    /// An ELF64 executable, entered like a 64-bit Linux kernel.
+    Elf64,
+}
+
+impl KernelKind {
+    /// The name that the manifest uses: `bzimage` or `elf64`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BzImage => "bzimage",
+            Self::Elf64 => "elf64",
+        }
+    }
+}
+
+impl fmt::Display for KernelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What happens when a guest resets itself; a triple fault counts as a reset. Power-off always ends a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Restart {
+    /// The guest is stopped.
+    #[default]
+    Never,
+    /// The guest starts again from its kernel, with scrubbed memory.
+    OnReset,
+}
+
+impl Restart {
+    /// The name that the manifest uses: `never` or `on-reset`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::OnReset => "on-reset",
+        }
+    }
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which of the descriptor's blobs. One that comes out of a parsed bundle is in range for that bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BlobIndex(pub u32);
+
+impl fmt::Display for BlobIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a blob is, and what it must hash to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// For messages: the file's or package's name.
+    pub name: String,
+    /// Bytes from the start of the bundle; a multiple of 4096.
+    // Fixed width, so that the descriptor's length does not depend on where the blobs behind it come to lie.
+    #[serde(with = "postcard::fixint::le")]
+    pub offset: u64,
+    /// Bytes, at least one.
+    #[serde(with = "postcard::fixint::le")]
+    pub length: u64,
+    /// SHA-256 of the blob's bytes.
+    pub sha256: [u8; 32],
+}

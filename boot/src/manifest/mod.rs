@@ -1,0 +1,200 @@
+//! A manifest: what its text says, checked.
+
+mod guest;
+mod size;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{ManifestError, Place, Problem};
+use bulkhead_manifest::{DoesNotFit, KernelKind, Requirements, Restart, limits};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use table::Reader;
+use toml::de::{DeTable, DeValue};
+
+/// A checked manifest. What it says about files is not: [`pack`](crate::pack) looks at them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    path: PathBuf,
+    guests: Vec<Guest>,
+}
+
+/// One `[[guest]]`, every value within its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Unique in the manifest; see [`limits::is_name`].
+    pub name: String,
+    /// Whole processor cores, 1 to [`limits::MAX_CORES`].
+    pub cores: u32,
+    /// Bytes of RAM; see [`limits::is_memory`].
+    pub memory: u64,
+    /// Where the kernel comes from.
+    pub kernel: Input,
+    /// What kind of kernel it has to be; without it, what the file turns out to be.
+    pub kind: Option<KernelKind>,
+    /// Where the initramfs comes from, if there is one.
+    pub initrd: Option<Input>,
+    /// See [`limits::is_command_line`]; may be empty.
+    pub command_line: String,
+    /// See [`limits::is_owner`].
+    pub owner: Option<String>,
+    /// What happens when the guest resets itself.
+    pub restart: Restart,
+}
+
+/// A kernel or initramfs as the manifest asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// What it is.
+    pub source: Source,
+    /// The value as it is written in the manifest, for messages.
+    pub(crate) written: String,
+    pub(crate) place: Place,
+}
+
+/// Where the bytes of a kernel or initramfs come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Source {
+    /// A file; relative paths have been joined to the manifest's folder.
+    File(PathBuf),
+    /// The kernel in a Debian package, to be fetched with `apt-get download`.
+    Debian {
+        /// The package, for instance `linux-image-cloud-amd64`. A well-formed name: no option, no path.
+        package: String,
+    },
+    /// An initramfs with busybox, to be made.
+    Busybox {
+        /// The script that becomes `/init`, joined to the manifest's folder.
+        script: PathBuf,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks the manifest in a file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or [`parse`](Self::parse) finds something wrong.
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let bytes = std::fs::read(path).map_err(|error| {
+            ManifestError::whole(path, format!("the manifest cannot be read: {error}"))
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            ManifestError::whole(
+                path,
+                format!("not a text file: byte {at} is not UTF-8; a manifest is TOML"),
+            )
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks a manifest's text: syntax, keys, types, ranges, unique names. `path` is used in messages, and its folder is
+    /// where relative paths start; nothing is read.
+    ///
+    /// # Errors
+    /// Everything that is wrong, or the first error of syntax.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
+        let document = DeTable::parse(text).map_err(|error| {
+            let place = error.span().map(|span| Place::of(text, span.start));
+            let message = format!("not valid TOML: {}", error.message().replace('\n', "; "));
+            ManifestError::new(path, vec![Problem { place, message }])
+        })?;
+        let reader = Reader::new(text, path.parent().unwrap_or(Path::new("")));
+        let guests = guests(&reader, document.get_ref());
+        let problems = reader.into_problems();
+        match guests {
+            Some(guests) if problems.is_empty() => Ok(Self { path: path.to_owned(), guests }),
+            _ => Err(ManifestError::new(path, problems)),
+        }
+    }
+
+    /// The manifest's path, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The guests, in the order of the file, which is the order in which they start.
+    pub fn guests(&self) -> &[Guest] {
+        &self.guests
+    }
+
+    /// What the guests ask of a machine.
+    pub fn requirements(&self) -> Requirements {
+        let mut all = Requirements::default();
+        for guest in &self.guests {
+            all.add(&guest.name, guest.cores, guest.memory);
+        }
+        all
+    }
+
+    /// Whether a machine of `cores` cores, the service core among them, and `guest_memory` bytes for guests is large enough.
+    /// The hypervisor asks the same of the machine that is really there.
+    ///
+    /// # Errors
+    /// What there is too little of.
+    pub fn check_machine(&self, cores: u32, guest_memory: u64) -> Result<(), DoesNotFit> {
+        self.requirements().fit(cores, guest_memory)
+    }
+}
+
+/// The guests, or `None` when one or more could not be read, which the reader then knows about.
+fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
+    for (key, value) in document {
+        if key.get_ref() != "guest" {
+            let hint = table::did_you_mean(
+                key.get_ref(),
+                &["guest"],
+                &[("guests", "guest"), ("vm", "guest")],
+            );
+            let what = if value.get_ref().is_table() { "table" } else { "key" };
+            reader.report(
+                key.span().start,
+                format!(
+                    "unknown {what} \"{}\"{hint}; the only table of a manifest is [[guest]]",
+                    key.get_ref().escape_debug()
+                ),
+            );
+        }
+    }
+    let Some(value) = document.get("guest") else {
+        reader.report_whole("no guest; a manifest needs at least one [[guest]]");
+        return None;
+    };
+    let DeValue::Array(entries) = value.get_ref() else {
+        reader.report(value.span().start, "write [[guest]] in double brackets, one for each guest");
+        return None;
+    };
+    if entries.is_empty() {
+        reader.report(value.span().start, "no guest; a manifest needs at least one [[guest]]");
+    }
+    if entries.len() > limits::MAX_GUESTS {
+        let (count, max) = (entries.len(), limits::MAX_GUESTS);
+        reader.report(value.span().start, format!("{count} guests, at most {max} are allowed"));
+    }
+
+    let mut guests = Vec::new();
+    let mut lines = BTreeMap::new();
+    for (position, entry) in (1..).zip(entries) {
+        let DeValue::Table(table) = entry.get_ref() else {
+            reader.report(
+                entry.span().start,
+                "a guest is a table; write [[guest]] and its keys below",
+            );
+            continue;
+        };
+        let (name_at, guest) = guest::read(reader, position, entry.span().start, table);
+        if let Some((name, offset)) = name_at {
+            let line = reader.place(offset).line;
+            if let Some(first) = lines.insert(name.clone(), line) {
+                reader.report(
+                    offset,
+                    format!("guest \"{name}\": the guest in line {first} has this name too; names are unique"),
+                );
+            }
+        }
+        guests.extend(guest);
+    }
+    Some(guests)
+}

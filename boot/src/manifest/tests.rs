@@ -1,0 +1,354 @@
+use super::*;
+
+const GOOD: &str = r#"
+# The web server and its helper.
+[[guest]]
+name = "web"
+cores = 2
+memory = "1 GiB"
+kernel = { debian = "linux-image-cloud-amd64" }
+initrd = { busybox = "init.sh" }
+cmdline = "console=ttyS0 quiet"
+owner = "Web team"
+restart = "on-reset"
+
+[[guest]]
+name = "probe"
+cores = 0x1
+memory = "16 MiB"
+kernel = "probe.elf"
+kind = "elf64"
+"#;
+
+fn parse(text: &str) -> Result<Manifest, ManifestError> {
+    Manifest::parse(text, Path::new("/m/demo.toml"))
+}
+
+/// The messages for a manifest, without the path that each starts with.
+fn messages(text: &str) -> Vec<String> {
+    let error = parse(text).expect_err("a bad manifest");
+    assert!(!error.problems().is_empty());
+    let shown = error.to_string();
+    shown
+        .lines()
+        .map(|line| line.strip_prefix("/m/demo.toml:").expect("the path").trim().to_owned())
+        .collect()
+}
+
+/// The message for a guest whose key has been given another value, or lost where `value` is empty.
+fn with(key: &str, value: &str) -> String {
+    let guest =
+        [("name", "\"web\""), ("cores", "1"), ("memory", "\"64 MiB\""), ("kernel", "\"vmlinuz\"")];
+    let mut lines: Vec<_> =
+        guest.iter().filter(|(k, _)| *k != key).map(|(k, v)| format!("{k} = {v}")).collect();
+    if !value.is_empty() {
+        lines.push(format!("{key} = {value}"));
+    }
+    let mut messages = messages(&format!("[[guest]]\n{}\n", lines.join("\n")));
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages.remove(0)
+}
+
+#[test]
+fn a_good_manifest() {
+    let manifest = parse(GOOD).unwrap();
+    let [web, probe] = manifest.guests() else { panic!("two guests") };
+    assert_eq!((web.name.as_str(), web.cores, web.memory), ("web", 2, 1 << 30));
+    assert_eq!(web.kernel.source, Source::Debian { package: "linux-image-cloud-amd64".into() });
+    assert_eq!(
+        web.initrd.as_ref().unwrap().source,
+        Source::Busybox { script: "/m/init.sh".into() }
+    );
+    assert_eq!(web.command_line, "console=ttyS0 quiet");
+    assert_eq!(
+        (web.owner.as_deref(), web.restart, web.kind),
+        (Some("Web team"), Restart::OnReset, None)
+    );
+    assert_eq!(probe.kernel.source, Source::File("/m/probe.elf".into()));
+    assert_eq!((probe.cores, probe.kind, &probe.initrd), (1, Some(KernelKind::Elf64), &None));
+    assert_eq!(
+        (probe.command_line.as_str(), &probe.owner, probe.restart),
+        ("", &None, Restart::Never)
+    );
+    assert_eq!(
+        (manifest.requirements().cores(), manifest.requirements().memory()),
+        (3, (1 << 30) + (16 << 20))
+    );
+}
+
+#[test]
+fn paths_start_at_the_manifest() {
+    let text = GOOD.replace("probe.elf", "/boot/probe.elf");
+    let kernel = |path: &str| {
+        Manifest::parse(&text, Path::new(path)).unwrap().guests()[1].kernel.source.clone()
+    };
+    assert_eq!(kernel("demo.toml"), Source::File("/boot/probe.elf".into()));
+    let kernel = |path: &str| {
+        Manifest::parse(GOOD, Path::new(path)).unwrap().guests()[1].kernel.source.clone()
+    };
+    assert_eq!(kernel("demo.toml"), Source::File("probe.elf".into()));
+    assert_eq!(kernel("a/demo.toml"), Source::File("a/probe.elf".into()));
+}
+
+#[test]
+fn unknown_keys() {
+    let keys = "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, restart";
+    assert_eq!(
+        with("memroy", "1"),
+        format!("6:1: guest \"web\": unknown key \"memroy\" (did you mean \"memory\"?); {keys}")
+    );
+    assert_eq!(
+        with("initramfs", "1"),
+        format!("6:1: guest \"web\": unknown key \"initramfs\" (did you mean \"initrd\"?); {keys}")
+    );
+    assert_eq!(with("colour", "1"), format!("6:1: guest \"web\": unknown key \"colour\"; {keys}"));
+    // A key in quotes may hold anything; what is printed must not drive the terminal.
+    assert_eq!(
+        with(r#""\u001b[2J""#, "1"),
+        format!(r#"6:1: guest "web": unknown key "\u{{1b}}[2J"; {keys}"#)
+    );
+    assert_eq!(
+        messages(&format!("color = 1\n[machine]\n[guets]\n{GOOD}")),
+        [
+            "1:1: unknown key \"color\"; the only table of a manifest is [[guest]]",
+            "2:2: unknown table \"machine\"; the only table of a manifest is [[guest]]",
+            "3:2: unknown table \"guets\" (did you mean \"guest\"?); the only table of a manifest is [[guest]]",
+        ]
+    );
+}
+
+#[test]
+fn names() {
+    let must = "must be 1 to 31 characters from a-z, 0-9 and '-', the first not '-', for example \"linux\"";
+    assert_eq!(
+        with("name", "\"Web Server\""),
+        format!("5:8: guest 1: name = \"Web Server\": {must}")
+    );
+    assert_eq!(with("name", "7"), format!("5:8: guest 1: name = 7: {must}"));
+    assert_eq!(
+        with("name", ""),
+        "1:1: guest 1: \"name\" is missing; write for example name = \"linux\""
+    );
+}
+
+#[test]
+fn two_guests_of_one_name() {
+    assert_eq!(
+        messages(&GOOD.replace("\"probe\"", "\"web\"")),
+        ["14:8: guest \"web\": the guest in line 4 has this name too; names are unique"]
+    );
+    // Found even where the guest has other faults.
+    let text = GOOD.replace("\"probe\"", "\"web\"").replace("0x1", "0");
+    assert_eq!(messages(&text).len(), 2);
+}
+
+#[test]
+fn cores() {
+    for value in ["0", "-1", "256", "1.5", "\"two\"", "99999999999999999999", "[1]"] {
+        assert_eq!(
+            with("cores", value),
+            format!(
+                "5:9: guest \"web\": cores = {value}: must be a whole number of cores, 1 to 255, for example 1"
+            )
+        );
+    }
+    assert_eq!(
+        with("cores", ""),
+        "1:1: guest \"web\": \"cores\" is missing; write for example cores = 1"
+    );
+}
+
+#[test]
+fn memory() {
+    for (value, must) in [
+        ("\"129 MiB\"", "a multiple of 2 MiB from 4 MiB to 1 TiB, for example \"130 MiB\""),
+        ("\"100 MB\"", "in MiB, GiB or TiB, for example \"100 MiB\""),
+        ("128", "a string such as \"128 MiB\" or \"1 GiB\""),
+    ] {
+        assert_eq!(
+            with("memory", value),
+            format!("5:10: guest \"web\": memory = {value}: must be {must}")
+        );
+    }
+    assert_eq!(
+        with("memory", ""),
+        "1:1: guest \"web\": \"memory\" is missing; write for example memory = \"128 MiB\""
+    );
+}
+
+#[test]
+fn kernels() {
+    let must = "must be a path such as \"vmlinuz\", or { debian = \"PACKAGE\" } for the kernel of a Debian package";
+    for value in [
+        "1",
+        "\"\"",
+        "{ ubuntu = \"linux\" }",
+        "{ debian = 1 }",
+        "{ debian = \"a\", and = \"b\" }",
+        "{}",
+    ] {
+        assert_eq!(with("kernel", value), format!("5:10: guest \"web\": kernel = {value}: {must}"));
+    }
+    let must = "must be the name of a Debian package: a-z, 0-9, '+', '-' and '.', \
+                for example { debian = \"linux-image-cloud-amd64\" }";
+    for package in ["", "-o", "../x", "a b", "Linux"] {
+        let value = format!("{{ debian = \"{package}\" }}");
+        assert_eq!(
+            with("kernel", &value),
+            format!("5:10: guest \"web\": kernel = {value}: {must}")
+        );
+    }
+    assert_eq!(
+        with("kernel", ""),
+        "1:1: guest \"web\": \"kernel\" is missing; \
+         write for example kernel = { debian = \"linux-image-cloud-amd64\" }"
+    );
+}
+
+#[test]
+fn the_other_keys() {
+    let long = "x".repeat(2048);
+    for (key, value, must) in [
+        ("kind", "\"pe\"", "\"bzimage\" or \"elf64\""),
+        (
+            "initrd",
+            "{ script = \"x\" }",
+            "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script",
+        ),
+        ("cmdline", "[\"quiet\"]", "a string of at most 2047 bytes, none of them NUL"),
+        ("cmdline", r#""a\u0000b""#, "a string of at most 2047 bytes, none of them NUL"),
+        ("owner", r#""\u001b[2J""#, "a string of 1 to 63 bytes without control characters"),
+        ("restart", "true", "\"never\" or \"on-reset\""),
+        ("restart", "\"always\"", "\"never\" or \"on-reset\""),
+    ] {
+        let column = key.len() + 4;
+        assert_eq!(
+            with(key, value),
+            format!("6:{column}: guest \"web\": {key} = {value}: must be {must}")
+        );
+    }
+    assert_eq!(
+        with("cmdline", &format!("\"{long}\"")),
+        format!(
+            "6:11: guest \"web\": cmdline = \"{}…: must be a string of at most 2047 bytes, none of them NUL",
+            &long[..59]
+        )
+    );
+}
+
+#[test]
+fn no_guest_at_all() {
+    let message = "no guest; a manifest needs at least one [[guest]]";
+    assert_eq!(messages(""), [message]);
+    assert_eq!(messages("guest = []"), [format!("1:9: {message}")]);
+    assert_eq!(
+        messages("[guest]\nname = \"a\""),
+        ["1:1: write [[guest]] in double brackets, one for each guest"]
+    );
+    assert_eq!(
+        messages("guest = [1]"),
+        ["1:10: a guest is a table; write [[guest]] and its keys below"]
+    );
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_in_the_order_of_lines() {
+    let text = "[[guest]]\nname = \"a\"\nram = 1\ncores = 0\nmemory = \"1 MB\"\nkernel = 3\n[[guest]]\nname = \"b\"\n";
+    let lines: Vec<_> =
+        messages(text).iter().map(|m| m.split(':').next().unwrap().to_owned()).collect();
+    assert_eq!(lines, ["3", "4", "5", "6", "7", "7", "7"]);
+}
+
+#[test]
+fn syntax() {
+    let message = messages("[[guest]]\nname = web\n").remove(0);
+    assert!(message.starts_with("2:8: not valid TOML: "), "{message}");
+    let message = messages("[[guest]]\nname = \"a\"\nname = \"b\"\n").remove(0);
+    assert_eq!(message, "3:1: not valid TOML: duplicate key");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.toml");
+    let message = Manifest::read(&path).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        format!(
+            "{}: the manifest cannot be read: No such file or directory (os error 2)",
+            path.display()
+        )
+    );
+    std::fs::write(&path, b"name = \"\xFF\"").unwrap();
+    let message = Manifest::read(&path).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        format!("{}: not a text file: byte 8 is not UTF-8; a manifest is TOML", path.display())
+    );
+    std::fs::write(&path, GOOD).unwrap();
+    assert_eq!(Manifest::read(&path).unwrap().guests().len(), 2);
+}
+
+#[test]
+fn machines() {
+    let manifest = parse(GOOD).unwrap();
+    assert_eq!(manifest.check_machine(4, 1040 << 20), Ok(()));
+    assert_eq!(
+        manifest.check_machine(3, 2 << 30).unwrap_err().to_string(),
+        "the guests need 3 cores (web 2, probe 1) besides the service core's, this machine has 3: \
+         2 left for guests; give them fewer, or use a machine with at least 4"
+    );
+    assert_eq!(
+        manifest.check_machine(4, 1 << 30).unwrap_err().to_string(),
+        "the guests need 1040 MiB of memory (web 1 GiB, probe 16 MiB), this machine has 1 GiB for guests; \
+         give them less"
+    );
+    assert!(
+        manifest
+            .check_machine(1, u64::MAX)
+            .unwrap_err()
+            .to_string()
+            .starts_with("this machine has one core only")
+    );
+}
+
+#[test]
+fn no_text_makes_parsing_panic() {
+    for end in (0..GOOD.len()).filter(|&end| GOOD.is_char_boundary(end)) {
+        let _ = parse(&GOOD[..end]);
+    }
+    for at in 0..GOOD.len() {
+        for with in ["\"", "[", "]", "=", "{", "\n", "\0", "é", "#", "0"] {
+            let _ = parse(&format!("{}{with}{}", &GOOD[..at], &GOOD[at + 1..]))
+                .map_err(|error| error.to_string());
+        }
+    }
+}
+
+/// The reference must name every key, and its examples must be manifests.
+#[test]
+fn the_reference_is_true() {
+    let reference = include_str!("../../../docs/manifest.md");
+    for key in guest::KEYS {
+        assert!(
+            reference.contains(&format!("\n| `{key}` |")),
+            "docs/manifest.md lacks the key {key}"
+        );
+    }
+    for rule in [
+        limits::NAME_RULE,
+        limits::CORES_RULE,
+        limits::MEMORY_RULE,
+        limits::COMMAND_LINE_RULE,
+        limits::OWNER_RULE,
+    ] {
+        assert!(reference.contains(rule), "docs/manifest.md lacks the rule: {rule}");
+    }
+    let mut examples = 0;
+    for example in reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
+    {
+        parse(example).unwrap_or_else(|error| panic!("an example of docs/manifest.md:\n{error}"));
+        examples += 1;
+    }
+    assert!(examples >= 2);
+}

@@ -1,0 +1,152 @@
+//! From a manifest to the bytes of a bundle.
+
+use crate::error::{ManifestError, Problem};
+use crate::kernel_file::recognise;
+use crate::manifest::{Guest, Input, Manifest, Source};
+use bulkhead_manifest::{self as format, BlobIndex, KernelKind, Options, Writer, limits};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
+
+/// Reads what the manifest names, checks it, and encodes the bundle. Content that guests have in common is stored once.
+///
+/// `resolve` is asked for the file of each [`Source`] that is not a [`Source::File`], once for each: it fetches or makes
+/// what is wanted. The same manifest and files give the same bytes.
+///
+/// # Errors
+/// Everything that is wrong with the files, each with the place in the manifest that names it.
+pub fn pack(
+    manifest: &Manifest,
+    options: Options,
+    resolve: impl FnMut(&Source) -> anyhow::Result<PathBuf>,
+) -> Result<Vec<u8>, ManifestError> {
+    let mut packer = Packer { writer: Writer::new(options), resolve, loaded: BTreeMap::new() };
+    let mut problems = Vec::new();
+    for guest in manifest.guests() {
+        let kernel = packer.kernel(guest).map_err(|problem| problems.push(problem)).ok();
+        let initrd = match &guest.initrd {
+            None => Some(None),
+            Some(input) => packer
+                .load(input)
+                .map(|loaded| Some(loaded.index))
+                .map_err(|message| problems.push(problem(guest, "initrd", input, &message)))
+                .ok(),
+        };
+        if let (Some((kernel, kind)), Some(initrd)) = (kernel, initrd) {
+            packer.writer.add_guest(format::Guest {
+                name: guest.name.clone(),
+                cores: guest.cores,
+                memory: guest.memory,
+                kind,
+                kernel,
+                initrd,
+                command_line: guest.command_line.clone(),
+                owner: guest.owner.clone(),
+                restart: guest.restart,
+            });
+        }
+    }
+    if !problems.is_empty() {
+        return Err(ManifestError::new(manifest.path(), problems));
+    }
+    packer.writer.finish().map_err(|error| ManifestError::whole(manifest.path(), error.to_string()))
+}
+
+fn problem(guest: &Guest, key: &str, input: &Input, message: &str) -> Problem {
+    let message = format!("guest \"{}\": {key} = {}: {message}", guest.name, input.written);
+    Problem { place: Some(input.place), message }
+}
+
+struct Packer<F> {
+    writer: Writer,
+    resolve: F,
+    loaded: BTreeMap<Source, Loaded>,
+}
+
+/// A file that is in the bundle.
+#[derive(Clone)]
+struct Loaded {
+    index: BlobIndex,
+    path: PathBuf,
+    // Of a file that is used as an initramfs nobody asks.
+    kind: Result<KernelKind, String>,
+}
+
+impl<F: FnMut(&Source) -> anyhow::Result<PathBuf>> Packer<F> {
+    /// Puts a guest's kernel into the bundle, if it is one.
+    fn kernel(&mut self, guest: &Guest) -> Result<(BlobIndex, KernelKind), Problem> {
+        let input = &guest.kernel;
+        let (loaded, kind) = self
+            .load(input)
+            .and_then(|loaded| loaded.kind.clone().map(|kind| (loaded, kind)))
+            .map_err(|message| problem(guest, "kernel", input, &message))?;
+        if let Some(wanted) = guest.kind.filter(|&wanted| wanted != kind) {
+            let path = loaded.path.display();
+            let message = format!(
+                "{path} is of kind {kind}, but kind = \"{wanted}\"; write kind = \"{kind}\" or leave it out"
+            );
+            return Err(problem(guest, "kernel", input, &message));
+        }
+        Ok((loaded.index, kind))
+    }
+
+    /// Puts a file into the bundle, unless it is there already.
+    fn load(&mut self, input: &Input) -> Result<Loaded, String> {
+        match self.loaded.entry(input.source.clone()) {
+            Entry::Occupied(entry) => Ok(entry.get().clone()),
+            Entry::Vacant(entry) => {
+                let (path, name) = match &input.source {
+                    Source::File(path) => {
+                        (path.clone(), path.file_name().unwrap_or_default().to_string_lossy())
+                    }
+                    source => {
+                        let path = (self.resolve)(source).map_err(|error| format!("{error:#}"))?;
+                        let name = match source {
+                            Source::Debian { package } => package.as_str().into(),
+                            _ => "busybox initramfs".into(),
+                        };
+                        (path, name)
+                    }
+                };
+                let content = read(&path)?;
+                let kind =
+                    recognise(&content).map_err(|why| format!("{} is {why}", path.display()));
+                let index = self.writer.add_blob(blob_name(&name), content);
+                Ok(entry.insert(Loaded { index, path, kind }).clone())
+            }
+        }
+    }
+}
+
+/// The content of a regular file that is not empty.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("there is no file {shown}; a relative path starts at the manifest's folder")
+        }
+        _ => format!("{shown} cannot be read: {error}"),
+    };
+    // A device or a pipe might never end.
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err(format!("{shown} is not a regular file"));
+    }
+    let content = std::fs::read(path).map_err(cannot)?;
+    if content.is_empty() {
+        return Err(format!("{shown} is empty"));
+    }
+    Ok(content)
+}
+
+/// A file's name as a blob's: without what would drive a terminal, and not too long.
+fn blob_name(name: &str) -> String {
+    let mut clean: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    while clean.len() > limits::MAX_BLOB_NAME {
+        clean.pop();
+    }
+    clean
+}
+
+#[cfg(test)]
+#[path = "pack_tests.rs"]
+mod tests;

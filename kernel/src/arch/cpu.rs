@@ -1,0 +1,160 @@
+//! Single instructions, given names.
+
+use core::arch::asm;
+pub use core::arch::x86_64::CpuidResult;
+
+/// CPUID of this processor.
+pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+    core::arch::x86_64::__cpuid_count(leaf, subleaf)
+}
+
+/// The time-stamp counter, in ticks.
+#[inline(always)]
+pub fn rdtsc() -> u64 {
+    // SAFETY: reads a counter; CR4.TSD does not matter at CPL 0.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// A hint to the processor inside a spin loop.
+pub fn pause() {
+    core::hint::spin_loop();
+}
+
+/// Stops this processor for good: interrupts off, halted. An NMI wakes it and it halts again.
+pub fn park() -> ! {
+    loop {
+        // SAFETY: stopping the processor touches no memory.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Turns interrupts on and halts until one arrives, without a gap between the
+/// two (STI blocks interrupts for one instruction), then turns them off.
+///
+/// # Safety
+/// The interrupt descriptor table must be loaded, and its handlers must not need a lock that the
+/// caller holds.
+pub unsafe fn wait_for_interrupt() {
+    // SAFETY: the caller's contract.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+}
+
+/// Control registers and flags.
+macro_rules! control_register {
+    ($read:ident, $write:ident, $name:literal) => {
+        #[doc = concat!("Reads ", $name, ".")]
+        pub fn $read() -> u64 {
+            let value: u64;
+            // SAFETY: reading a control register has no side effect at CPL 0.
+            unsafe {
+                asm!(concat!("mov {}, ", $name), out(reg) value,
+                    options(nomem, nostack, preserves_flags));
+            }
+            value
+        }
+
+        #[doc = concat!("Writes ", $name, ".")]
+        ///
+        /// # Safety
+        /// The value must be valid in the present mode, and must keep what runs mapped.
+        pub unsafe fn $write(value: u64) {
+            // SAFETY: the caller's contract.
+            unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nostack)) };
+        }
+    };
+}
+
+control_register!(read_cr0, write_cr0, "cr0");
+control_register!(read_cr3, write_cr3, "cr3");
+control_register!(read_cr4, write_cr4, "cr4");
+
+/// CR2, the address of the last page fault.
+pub fn read_cr2() -> u64 {
+    let value: u64;
+    // SAFETY: reading CR2 has no side effect.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// The frame pointer, where a walk of the stack starts.
+#[inline(always)]
+pub fn frame_pointer() -> u64 {
+    let value: u64;
+    // SAFETY: copies a register.
+    unsafe { asm!("mov {}, rbp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Bits of CR0 by the manual's names (SDM Vol. 3A, 2.5).
+pub mod cr0 {
+    /// Protection enable.
+    pub const PE: u64 = 1 << 0;
+    /// Monitor coprocessor.
+    pub const MP: u64 = 1 << 1;
+    /// Extension type, always 1.
+    pub const ET: u64 = 1 << 4;
+    /// Numeric error.
+    pub const NE: u64 = 1 << 5;
+    /// Write protect.
+    pub const WP: u64 = 1 << 16;
+    /// Alignment mask.
+    pub const AM: u64 = 1 << 18;
+    /// Not write-through.
+    pub const NW: u64 = 1 << 29;
+    /// Cache disable.
+    pub const CD: u64 = 1 << 30;
+    /// Paging.
+    pub const PG: u64 = 1 << 31;
+}
+
+/// Bits of CR4 by the manual's names (SDM Vol. 3A, 2.5).
+pub mod cr4 {
+    /// Virtual-8086 mode extensions.
+    pub const VME: u64 = 1 << 0;
+    /// Protected-mode virtual interrupts.
+    pub const PVI: u64 = 1 << 1;
+    /// Time-stamp disable.
+    pub const TSD: u64 = 1 << 2;
+    /// Debugging extensions.
+    pub const DE: u64 = 1 << 3;
+    /// Page-size extensions.
+    pub const PSE: u64 = 1 << 4;
+    /// Physical-address extension.
+    pub const PAE: u64 = 1 << 5;
+    /// Machine-check enable.
+    pub const MCE: u64 = 1 << 6;
+    /// Page global enable.
+    pub const PGE: u64 = 1 << 7;
+    /// FXSAVE and FXRSTOR.
+    pub const OSFXSR: u64 = 1 << 9;
+    /// Unmasked SIMD exceptions.
+    pub const OSXMMEXCPT: u64 = 1 << 10;
+    /// User-mode instruction prevention.
+    pub const UMIP: u64 = 1 << 11;
+    /// VMX enable.
+    pub const VMXE: u64 = 1 << 13;
+    /// RDFSBASE and its kin.
+    pub const FSGSBASE: u64 = 1 << 16;
+    /// Process-context identifiers.
+    pub const PCIDE: u64 = 1 << 17;
+    /// XSAVE and XGETBV.
+    pub const OSXSAVE: u64 = 1 << 18;
+    /// Supervisor-mode execution prevention.
+    pub const SMEP: u64 = 1 << 20;
+    /// Supervisor-mode access prevention.
+    pub const SMAP: u64 = 1 << 21;
+    /// Protection keys for user pages.
+    pub const PKE: u64 = 1 << 22;
+}
+
+/// Bits of EFER (SDM Vol. 4, table 2-2).
+pub mod efer {
+    /// SYSCALL enable.
+    pub const SCE: u64 = 1 << 0;
+    /// Long mode enable.
+    pub const LME: u64 = 1 << 8;
+    /// Long mode active.
+    pub const LMA: u64 = 1 << 10;
+    /// No-execute enable.
+    pub const NXE: u64 = 1 << 11;
+}

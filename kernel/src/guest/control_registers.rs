@@ -1,0 +1,152 @@
+//! CR0, CR4 and XCR0: which bits are the guest's, and what a trapped write means.
+
+use crate::arch::cpu::{cr0, cr4, efer};
+use crate::arch::vector::{XCR0_AVX, XCR0_AVX512, XCR0_SSE, XCR0_X87};
+
+/// Bits of CR0 that the hypervisor owns. NE must be 1 in VMX operation (SDM Vol. 3C, 24.8); CD
+/// and NW would take the caches of memory that is shared with the hypervisor.
+pub const CR0_OWNED: u64 = cr0::NE | cr0::CD | cr0::NW;
+
+/// Bits of CR4 that a guest may set, where the processor has them. Each is harmless: it
+/// changes how the guest's own code runs.
+pub const CR4_ALLOWED: u64 = cr4::VME
+    | cr4::PVI
+    | cr4::TSD
+    | cr4::DE
+    | cr4::PSE
+    | cr4::PAE
+    | cr4::PGE
+    | cr4::OSFXSR
+    | cr4::OSXMMEXCPT
+    | cr4::UMIP
+    | cr4::FSGSBASE
+    | cr4::PCIDE
+    | cr4::OSXSAVE
+    | cr4::SMEP
+    | cr4::SMAP;
+
+/// Bits of CR4 that the hypervisor owns: all others. VMXE is 1 and reads as 0.
+pub const CR4_OWNED: u64 = !CR4_ALLOWED;
+
+/// The instruction is #GP(0) in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeneralProtection;
+
+/// What a write to CR0 depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// CR0 as the guest reads it.
+    pub cr0: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// EFER.
+    pub efer: u64,
+    /// CS.L: the code segment is a 64-bit one.
+    pub cs_long: bool,
+}
+
+/// What a write to CR0 does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cr0Write {
+    /// CR0 to be in force.
+    pub cr0: u64,
+    /// What the guest reads.
+    pub shadow: u64,
+    /// EFER, whose LMA follows PG where LME is set.
+    pub efer: u64,
+}
+
+/// A write to CR0 that changes a bit which the hypervisor owns (SDM Vol. 3A, 2.5 and 4.1.2).
+pub fn write_cr0(value: u64, mode: &Mode) -> Result<Cr0Write, GeneralProtection> {
+    let set = |bit: u64| value & bit != 0;
+    let was = |bit: u64| mode.cr0 & bit != 0;
+    let paging_without_protection = set(cr0::PG) && !set(cr0::PE);
+    let no_write_through_with_caching = set(cr0::NW) && !set(cr0::CD);
+    if value >> 32 != 0 || paging_without_protection || no_write_through_with_caching {
+        return Err(GeneralProtection);
+    }
+    let mut new_efer = mode.efer;
+    if set(cr0::PG) && !was(cr0::PG) && mode.efer & efer::LME != 0 {
+        if mode.cr4 & cr4::PAE == 0 || mode.cs_long {
+            return Err(GeneralProtection);
+        }
+        new_efer |= efer::LMA;
+    }
+    if !set(cr0::PG) && was(cr0::PG) {
+        if mode.cr4 & cr4::PCIDE != 0 || (mode.efer & efer::LMA != 0 && mode.cs_long) {
+            return Err(GeneralProtection);
+        }
+        new_efer &= !efer::LMA;
+    }
+    let shadow = value | cr0::ET;
+    Ok(Cr0Write { cr0: shadow & !(cr0::CD | cr0::NW) | cr0::NE, shadow, efer: new_efer })
+}
+
+/// Whether XSETBV may put `value` into XCR0, of whose bits `supported` exist (SDM Vol. 1, 13.3).
+pub fn check_xcr0(value: u64, supported: u64) -> Result<(), GeneralProtection> {
+    let has = |bits: u64| value & bits == bits;
+    let avx_without_sse = has(XCR0_AVX) && !has(XCR0_SSE);
+    let part_of_avx512 = value & XCR0_AVX512 != 0 && !has(XCR0_AVX512 | XCR0_AVX);
+    if value & !supported != 0 || !has(XCR0_X87) || avx_without_sse || part_of_avx512 {
+        return Err(GeneralProtection);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Mode = Mode {
+        cr0: cr0::PE | cr0::PG | cr0::ET | cr0::NE,
+        cr4: cr4::PAE,
+        efer: efer::LME | efer::LMA,
+        cs_long: true,
+    };
+
+    #[test]
+    fn what_vmx_needs_stays_set_whatever_the_guest_writes() {
+        let write = write_cr0(LONG.cr0 & !cr0::NE | cr0::CD, &LONG).unwrap();
+        assert_eq!(write.cr0 & (cr0::NE | cr0::CD | cr0::NW), cr0::NE);
+        assert_eq!(write.shadow & (cr0::NE | cr0::CD), cr0::CD, "the guest reads what it wrote");
+        assert_eq!(write.efer, LONG.efer);
+    }
+
+    #[test]
+    fn what_faults_on_a_processor_faults_here() {
+        for bad in [
+            cr0::PG,
+            LONG.cr0 | cr0::NW,
+            LONG.cr0 | 1 << 32,
+            // Paging off in 64-bit code.
+            cr0::PE | cr0::CD,
+        ] {
+            assert_eq!(write_cr0(bad, &LONG), Err(GeneralProtection), "{bad:#x}");
+        }
+    }
+
+    #[test]
+    fn long_mode_follows_paging() {
+        let compatibility = Mode { cs_long: false, ..LONG };
+        let off = write_cr0(cr0::PE, &compatibility).unwrap();
+        assert_eq!(off.efer, efer::LME);
+        let before = Mode { cr0: cr0::PE, efer: efer::LME, ..compatibility };
+        assert_eq!(write_cr0(LONG.cr0, &before).unwrap().efer, efer::LME | efer::LMA);
+        let without_pae = Mode { cr4: 0, ..before };
+        assert_eq!(write_cr0(LONG.cr0, &without_pae), Err(GeneralProtection));
+        let with_pcid = Mode { cr4: cr4::PAE | cr4::PCIDE, ..compatibility };
+        assert_eq!(write_cr0(cr0::PE, &with_pcid), Err(GeneralProtection));
+    }
+
+    #[test]
+    fn xcr0_takes_only_whole_sets() {
+        let all = XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512;
+        for good in [1, 3, 7, all] {
+            assert_eq!(check_xcr0(good, all), Ok(()), "{good:#x}");
+        }
+        for bad in [0, 2, 5, 0x27, 0xE3, 1 << 9 | 1, 1 << 63 | 1] {
+            assert_eq!(check_xcr0(bad, all), Err(GeneralProtection), "{bad:#x}");
+        }
+        assert_eq!(check_xcr0(7, 3), Err(GeneralProtection), "AVX that the processor lacks");
+    }
+}

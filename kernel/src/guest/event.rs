@@ -1,0 +1,84 @@
+//! Events that are injected at VM entry (SDM Vol. 3C, 25.8.3 and 27.5).
+
+use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
+
+/// Interruption information: the field is valid.
+const VALID: u64 = 1 << 31;
+/// Interruption information: an error code comes with it.
+const ERROR_CODE: u64 = 1 << 11;
+/// Interruption information, type: hardware exception.
+const HARDWARE_EXCEPTION: u64 = 3 << 8;
+/// Interruption information: its type.
+const TYPE: u64 = 0b111 << 8;
+/// Type: NMI.
+const NMI: u64 = 2 << 8;
+/// Types of events that an instruction causes: software interrupt, privileged software exception, software exception.
+const SOFTWARE: [u64; 3] = [4 << 8, 5 << 8, 6 << 8];
+/// Interruptibility: NMIs are blocked (SDM Vol. 3C, table 25-3).
+const BLOCKED_BY_NMI: u64 = 1 << 3;
+/// Bits of the IDT-vectoring information that an injection takes: vector, type, error code, valid.
+const INJECTED: u64 = VALID | ERROR_CODE | TYPE | 0xFF;
+
+/// An exception for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// #DB, with the DR6 bits set already.
+    Debug,
+    /// #UD.
+    InvalidOpcode,
+    /// #GP(0).
+    GeneralProtection,
+    /// #PF: the error code; CR2 is set already.
+    PageFault(u32),
+    /// #AC(0).
+    AlignmentCheck,
+}
+
+impl Exception {
+    /// Vector and error code (SDM Vol. 3A, table 6-1).
+    const fn encoding(self) -> (u64, Option<u32>) {
+        match self {
+            Self::Debug => (1, None),
+            Self::InvalidOpcode => (6, None),
+            Self::GeneralProtection => (13, Some(0)),
+            Self::PageFault(code) => (14, Some(code)),
+            Self::AlignmentCheck => (17, Some(0)),
+        }
+    }
+}
+
+/// Lets the guest take an exception at its next instruction.
+pub fn inject(vmcs: &mut CurrentVmcs, exception: Exception) {
+    let (vector, code) = exception.encoding();
+    let mut event = VALID | HARDWARE_EXCEPTION | vector;
+    if let Some(code) = code {
+        event |= ERROR_CODE;
+        vmcs.write(GuestField::ENTRY_ERROR_CODE, code.into());
+    }
+    vmcs.write(GuestField::ENTRY_EVENT, event);
+}
+
+/// Whether the exit came while an event was being delivered.
+#[inline(always)]
+pub fn interrupted_delivery(vmcs: &CurrentVmcs) -> bool {
+    vmcs.info(InfoField::VECTORING) & VALID != 0
+}
+
+/// Delivers once more the event whose delivery the exit interrupted.
+pub fn redeliver(vmcs: &mut CurrentVmcs) {
+    let vectoring = vmcs.info(InfoField::VECTORING);
+    if vectoring & ERROR_CODE != 0 {
+        let code = vmcs.info(InfoField::VECTORING_ERROR_CODE);
+        vmcs.write(GuestField::ENTRY_ERROR_CODE, code);
+    }
+    if SOFTWARE.contains(&(vectoring & TYPE)) {
+        let length = vmcs.info(InfoField::INSTRUCTION_LENGTH);
+        vmcs.write(GuestField::ENTRY_INSTRUCTION_LENGTH, length);
+    }
+    if vectoring & TYPE == NMI {
+        // The NMI is about to be delivered again: it does not block itself (SDM Vol. 3C, 27.3.1.5).
+        let state = vmcs.read(GuestField::INTERRUPTIBILITY);
+        vmcs.write(GuestField::INTERRUPTIBILITY, state & !BLOCKED_BY_NMI);
+    }
+    vmcs.write(GuestField::ENTRY_EVENT, vectoring & INJECTED);
+}

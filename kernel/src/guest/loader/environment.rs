@@ -1,0 +1,139 @@
+//! What every kernel is entered with besides `boot_params`: page tables, GDT, stack, command
+//! line; and where a RAM disk can go.
+
+use super::LoadError;
+use crate::guest::layout::{
+    ACPI_TABLES, BOOT_GDT, BOOT_PAGE_TABLES, BOOT_PARAMS, COMMAND_LINE, COMMAND_LINE_MAX,
+    HIGH_MEMORY, LOW_USABLE_END, RamLayout,
+};
+use crate::memory::{FRAME_SIZE, GuestMemory, GuestPhysical, LARGE_FRAME_SIZE};
+use core::ops::Range;
+
+/// `__BOOT_CS`: flat 64-bit code (boot.rst, "64-bit Boot Protocol").
+pub const CODE_SELECTOR: u16 = 0x10;
+/// `__BOOT_DS`: flat data.
+pub const DATA_SELECTOR: u16 = 0x18;
+
+/// Bytes in a descriptor, and in a page-table entry.
+const ENTRY_SIZE: u64 = 8;
+/// Null, unused, code, data. Code is present, ring 0, execute/read, accessed, long mode; data is
+/// present, ring 0, read/write, accessed (SDM Vol. 3A, 3.4.5).
+const GDT: [u64; 4] = [0, 0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF];
+const GDT_SIZE: u64 = GDT.len() as u64 * ENTRY_SIZE;
+/// Last byte of the GDT.
+pub(super) const GDT_LIMIT: u16 = GDT_SIZE as u16 - 1;
+
+/// The stack grows down from `boot_params` to the end of the GDT's frame.
+const STACK: Range<u64> = FRAME_SIZE..BOOT_PARAMS;
+/// As though the entry point had been called: the return address (zero) is on the stack, so
+/// that a kernel whose entry is a compiled function finds the alignment that the System V ABI promises.
+pub(super) const STACK_POINTER: u64 = STACK.end - ENTRY_SIZE;
+
+/// PML4, PDPT, and a page directory for each of 4 GiB.
+const PAGE_TABLES: u64 = 2 + DIRECTORIES;
+const DIRECTORIES: u64 = 4;
+const TABLE_ENTRIES: u64 = FRAME_SIZE / ENTRY_SIZE;
+const PAGE_TABLES_END: u64 = BOOT_PAGE_TABLES + PAGE_TABLES * FRAME_SIZE;
+/// End of what the boot page tables map.
+pub(super) const MAPPED_END: u64 = DIRECTORIES * TABLE_ENTRIES * LARGE_FRAME_SIZE;
+/// Present and writable (SDM Vol. 3A, 4.5).
+const TABLE: u64 = 0b11;
+/// A 2 MiB page, present and writable.
+const LARGE_PAGE: u64 = TABLE | 1 << 7;
+
+const COMMAND_LINE_END: u64 = COMMAND_LINE + COMMAND_LINE_MAX as u64 + 1;
+
+/// What no kernel may be loaded over.
+pub(super) const BOOT_STRUCTURES: [(Range<u64>, &str); 3] = [
+    (0..PAGE_TABLES_END, "the boot GDT, stack, boot_params and page tables"),
+    (COMMAND_LINE..COMMAND_LINE_END, "the command line"),
+    (LOW_USABLE_END..HIGH_MEMORY, "the reserved range below 1 MiB"),
+];
+
+const _: () = assert!(BOOT_GDT + GDT_SIZE <= STACK.start);
+const _: () = assert!(BOOT_PARAMS + FRAME_SIZE <= BOOT_PAGE_TABLES);
+const _: () = assert!(BOOT_PAGE_TABLES.is_multiple_of(FRAME_SIZE));
+const _: () = assert!(PAGE_TABLES_END <= COMMAND_LINE);
+const _: () = assert!(COMMAND_LINE_END <= LOW_USABLE_END);
+const _: () = assert!(LOW_USABLE_END <= ACPI_TABLES.start && ACPI_TABLES.end == HIGH_MEMORY);
+const _: () = assert!(MAPPED_END == 4 << 30);
+
+/// Whether there is RAM for what every guest needs below 1 MiB, and some above.
+pub(super) fn check_ram(ram: RamLayout) -> Result<(), LoadError> {
+    if ram.low_end() > HIGH_MEMORY {
+        Ok(())
+    } else {
+        Err(LoadError::DoesNotFit { needed: HIGH_MEMORY + LARGE_FRAME_SIZE, have: ram.low_end() })
+    }
+}
+
+/// Maps the first 4 GiB one to one with 2 MiB pages.
+pub(super) fn write_page_tables(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
+    let frame = |number: u64| BOOT_PAGE_TABLES + number * FRAME_SIZE;
+    let mut set = |table: u64, index: u64, entry: u64| {
+        memory.write_u64(GuestPhysical::new(table + index * ENTRY_SIZE), entry)
+    };
+    let (pml4, pdpt, directories) = (frame(0), frame(1), frame(2));
+    set(pml4, 0, pdpt | TABLE)?;
+    for directory in 0..DIRECTORIES {
+        set(pdpt, directory, (directories + directory * FRAME_SIZE) | TABLE)?;
+    }
+    // The directories are adjacent, and so are the pages they map.
+    for page in 0..DIRECTORIES * TABLE_ENTRIES {
+        set(directories, page, (page * LARGE_FRAME_SIZE) | LARGE_PAGE)?;
+    }
+    // What is left of the first two tables.
+    let unused = |table: u64, used: u64| {
+        (GuestPhysical::new(table + used * ENTRY_SIZE), (TABLE_ENTRIES - used) * ENTRY_SIZE)
+    };
+    for (at, len) in [unused(pml4, 1), unused(pdpt, DIRECTORIES)] {
+        memory.zero(at, len)?;
+    }
+    Ok(())
+}
+
+/// Writes the GDT.
+pub(super) fn write_gdt(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
+    for (index, descriptor) in (0..).zip(GDT) {
+        memory.write_u64(GuestPhysical::new(BOOT_GDT + index * ENTRY_SIZE), descriptor)?;
+    }
+    Ok(())
+}
+
+/// Clears the stack.
+pub(super) fn write_stack(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
+    Ok(memory.zero(GuestPhysical::new(STACK.start), STACK.end - STACK.start)?)
+}
+
+/// Writes the command line, whose length has been checked, and its NUL.
+pub(super) fn write_command_line(
+    command_line: &str,
+    memory: &mut impl GuestMemory,
+) -> Result<(), LoadError> {
+    memory.write(GuestPhysical::new(COMMAND_LINE), command_line.as_bytes())?;
+    let end = GuestPhysical::new(COMMAND_LINE + command_line.len() as u64);
+    Ok(memory.zero(end, COMMAND_LINE_END - end.as_u64())?)
+}
+
+/// The highest page-aligned place for `size` bytes between 1 MiB and `limit` that touches none
+/// of the `occupied` ranges.
+pub(super) fn place_high(size: u64, limit: u64, occupied: &[Range<u64>]) -> Option<u64> {
+    let mut limit = limit;
+    loop {
+        let start = limit.checked_sub(size)? & !(FRAME_SIZE - 1);
+        if start < HIGH_MEMORY {
+            return None;
+        }
+        let end = start + size;
+        // Strictly lower each time, as the range in the way starts below `end`.
+        match occupied.iter().find(|range| overlaps(range, &(start..end))) {
+            Some(in_the_way) => limit = in_the_way.start,
+            None => return Some(start),
+        }
+    }
+}
+
+/// Whether two ranges share a byte.
+pub(super) fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}

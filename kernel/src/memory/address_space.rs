@@ -1,0 +1,284 @@
+//! The hypervisor's own page tables.
+//!
+//! | host-virtual                    | what                                                   |
+//! |---------------------------------|--------------------------------------------------------|
+//! | `DIRECT` + host-physical        | memory that the hypervisor owns, the bundle, MMIO      |
+//! | `WINDOW`                        | the RAM of the guest of this core, on this core alone  |
+//! | `STACKS`                        | stacks, with unmapped guard pages below each           |
+//! | where the boot loader put it    | the image: code read-only, data no-execute             |
+//!
+//! The boot loader's tables map all physical memory at the same `DIRECT`, so
+//! that an address that is good before the switch is good after it, if the
+//! hypervisor owns what is there.
+
+use super::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual, LARGE_FRAME_SIZE};
+use crate::arch::cpu;
+use core::ops::Range;
+use x86_64::structures::paging::mapper::{MapToError, MappedFrame, TranslateResult};
+use x86_64::structures::paging::{
+    FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags, PhysFrame, Size2MiB,
+    Size4KiB, Translate,
+};
+use x86_64::{PhysAddr, VirtAddr};
+
+/// Start of the map of what the hypervisor owns.
+pub const DIRECT: u64 = 0xFFFF_8000_0000_0000;
+/// Start of the window to this core's guest.
+pub const WINDOW: u64 = 0xFFFF_8080_0000_0000;
+/// Start of the stacks.
+pub const STACKS: u64 = 0xFFFF_8100_0000_0000;
+
+/// Bytes that one entry of a PML4 maps.
+const PML4_ENTRY: u64 = 1 << 39;
+
+const _: () = assert!(WINDOW - DIRECT == PML4_ENTRY && STACKS - WINDOW == PML4_ENTRY);
+
+/// Where memory that the hypervisor owns is mapped.
+pub fn direct(at: HostPhysical) -> HostVirtual {
+    HostVirtual::new(DIRECT + at.as_u64())
+}
+
+/// What may be done with a mapping, and how it is cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Data to read.
+    ReadOnly,
+    /// Data to read and write.
+    ReadWrite,
+    /// Registers of a device: read and written, uncached.
+    Device,
+    /// Code, for the moment in which a core starts.
+    Execute,
+}
+
+impl Use {
+    fn flags(self) -> PageTableFlags {
+        let base = PageTableFlags::PRESENT;
+        match self {
+            Self::ReadOnly => base | PageTableFlags::NO_EXECUTE,
+            Self::ReadWrite => base | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE,
+            Self::Device => {
+                base | PageTableFlags::WRITABLE
+                    | PageTableFlags::NO_EXECUTE
+                    | PageTableFlags::NO_CACHE
+                    | PageTableFlags::WRITE_THROUGH
+            }
+            Self::Execute => base,
+        }
+    }
+}
+
+/// The memory for page tables ran out, or a page was mapped already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapFailed {
+    /// No frame for a table.
+    NoMemory,
+    /// Something is mapped at this host-virtual address.
+    Occupied(HostVirtual),
+}
+
+/// Frames for the hypervisor's own tables: page tables, VMCSs, bitmaps, stacks.
+/// They come from one contiguous range that is mapped whole.
+pub struct TablePool {
+    next: u64,
+    end: u64,
+}
+
+impl TablePool {
+    /// Hands out the frames of `range`, which must be mapped at [`direct`].
+    pub fn new(range: FrameRange) -> Self {
+        Self { next: range.start().as_u64(), end: range.end().as_u64() }
+    }
+
+    /// A frame of zeroes.
+    pub fn allocate(&mut self) -> Option<HostPhysical> {
+        if self.next >= self.end {
+            return None;
+        }
+        let frame = HostPhysical::new(self.next);
+        self.next += FRAME_SIZE;
+        // SAFETY: the frame is this pool's and mapped, by `new`'s contract; nobody has it yet.
+        unsafe {
+            crate::arch::copy::zero(direct(frame).as_u64() as *mut u8, FRAME_SIZE as usize);
+        }
+        Some(frame)
+    }
+
+    /// Bytes left.
+    pub fn left(&self) -> u64 {
+        self.end - self.next
+    }
+}
+
+// SAFETY: each frame is handed out once.
+unsafe impl FrameAllocator<Size4KiB> for TablePool {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let frame = self.allocate()?;
+        Some(PhysFrame::containing_address(PhysAddr::new(frame.as_u64())))
+    }
+}
+
+/// One PML4 and what hangs below it.
+pub struct AddressSpace {
+    root: HostPhysical,
+}
+
+impl AddressSpace {
+    /// An empty one.
+    pub fn new(tables: &mut TablePool) -> Option<Self> {
+        Some(Self { root: tables.allocate()? })
+    }
+
+    /// A second root that shares all that is mapped so far, below its top level,
+    /// but has a window of its own.
+    pub fn fork(&self, tables: &mut TablePool) -> Option<Self> {
+        let root = tables.allocate()?;
+        // SAFETY: both frames are PML4s of this type's, mapped at DIRECT; the new one is unshared.
+        unsafe {
+            let from = &*(direct(self.root).as_u64() as *const PageTable);
+            let to = &mut *(direct(root).as_u64() as *mut PageTable);
+            for (to, from) in to.iter_mut().zip(from.iter()) {
+                *to = from.clone();
+            }
+            to[VirtAddr::new(WINDOW).p4_index()].set_unused();
+        }
+        Some(Self { root })
+    }
+
+    /// Host-physical address of the PML4, for CR3.
+    pub fn root(&self) -> HostPhysical {
+        self.root
+    }
+
+    fn mapper(&mut self) -> OffsetPageTable<'_> {
+        // SAFETY: the root is a PML4 that this value owns, and it and all tables below it are
+        // frames of a `TablePool`, mapped at DIRECT.
+        unsafe {
+            let root = &mut *(direct(self.root).as_u64() as *mut PageTable);
+            OffsetPageTable::new(root, VirtAddr::new(DIRECT))
+        }
+    }
+
+    /// Maps physical memory at `at`, in 2 MiB pages where both sides are aligned. The ends
+    /// are rounded outwards to whole pages.
+    pub fn map(
+        &mut self,
+        at: HostVirtual,
+        physical: Range<u64>,
+        usage: Use,
+        tables: &mut TablePool,
+    ) -> Result<(), MapFailed> {
+        let mut from = physical.start & !(FRAME_SIZE - 1);
+        let mut to = at.as_u64() & !(FRAME_SIZE - 1);
+        let end = physical.end.next_multiple_of(FRAME_SIZE);
+        let mut mapper = self.mapper();
+        while from < end {
+            let large = from % LARGE_FRAME_SIZE == 0
+                && to % LARGE_FRAME_SIZE == 0
+                && end - from >= LARGE_FRAME_SIZE;
+            let len = if large { LARGE_FRAME_SIZE } else { FRAME_SIZE };
+            // SAFETY: what the callers map is memory that the hypervisor owns, in places of the
+            // table above, each mapped once, so that no reference is invalidated.
+            unsafe {
+                if large {
+                    map_page::<Size2MiB>(&mut mapper, to, from, usage.flags(), tables)?;
+                } else {
+                    map_page::<Size4KiB>(&mut mapper, to, from, usage.flags(), tables)?;
+                }
+            }
+            from += len;
+            to += len;
+        }
+        Ok(())
+    }
+
+    /// Copies one page's mapping from the tables that are in force, with its rights.
+    fn adopt_page(&mut self, page: u64, tables: &mut TablePool) -> Result<bool, MapFailed> {
+        let Some((physical, flags)) = translate(HostVirtual::new(page)) else { return Ok(false) };
+        let keep = PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
+        let flags = PageTableFlags::PRESENT | flags & keep;
+        // SAFETY: the same page with the same rights as now.
+        unsafe {
+            map_page::<Size4KiB>(&mut self.mapper(), page, physical.as_u64(), flags, tables)?;
+        }
+        Ok(true)
+    }
+
+    /// Copies the mappings of a range of pages from the tables that are in force; returns how many.
+    pub fn adopt(&mut self, range: Range<u64>, tables: &mut TablePool) -> Result<usize, MapFailed> {
+        let mut adopted = 0;
+        let mut page = range.start & !(FRAME_SIZE - 1);
+        while page < range.end {
+            adopted += usize::from(self.adopt_page(page, tables)?);
+            // The image may end at the very top of the address space.
+            let Some(next) = page.checked_add(FRAME_SIZE) else { break };
+            page = next;
+        }
+        Ok(adopted)
+    }
+
+    /// Translates in this address space.
+    pub fn translate(&mut self, at: HostVirtual) -> Option<HostPhysical> {
+        let at = VirtAddr::try_new(at.as_u64()).ok()?;
+        self.mapper().translate_addr(at).map(|p| HostPhysical::new(p.as_u64()))
+    }
+
+    /// Makes this the address space of the calling core.
+    ///
+    /// # Safety
+    /// The code that runs, its stack and all it will touch must be mapped.
+    pub unsafe fn activate(&self) {
+        // SAFETY: the caller's contract.
+        unsafe { cpu::write_cr3(self.root.as_u64()) };
+    }
+}
+
+/// Translates with the tables that are in force, which must be the boot
+/// loader's or ours: both map their tables at `DIRECT`... the flags are those of the last level.
+pub fn translate(at: HostVirtual) -> Option<(HostPhysical, PageTableFlags)> {
+    const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+    let root = DIRECT + (cpu::read_cr3() & ADDRESS);
+    // SAFETY: CR3 holds a PML4, and all tables are mapped at DIRECT; only read here.
+    let mapper =
+        unsafe { OffsetPageTable::new(&mut *(root as *mut PageTable), VirtAddr::new(DIRECT)) };
+    match mapper.translate(VirtAddr::try_new(at.as_u64()).ok()?) {
+        TranslateResult::Mapped { frame, offset, flags } => {
+            let start = match frame {
+                MappedFrame::Size4KiB(frame) => frame.start_address(),
+                MappedFrame::Size2MiB(frame) => frame.start_address(),
+                MappedFrame::Size1GiB(frame) => frame.start_address(),
+            };
+            Some((HostPhysical::new(start.as_u64() + offset), flags))
+        }
+        _ => None,
+    }
+}
+
+/// Maps one page.
+///
+/// # Safety
+/// As `Mapper::map_to`: no reference to what was mapped there may exist.
+unsafe fn map_page<S: x86_64::structures::paging::PageSize>(
+    mapper: &mut OffsetPageTable<'_>,
+    to: u64,
+    from: u64,
+    flags: PageTableFlags,
+    tables: &mut TablePool,
+) -> Result<(), MapFailed>
+where
+    for<'a> OffsetPageTable<'a>: Mapper<S>,
+{
+    let page = Page::<S>::containing_address(VirtAddr::new_truncate(to));
+    let frame = PhysFrame::<S>::containing_address(PhysAddr::new_truncate(from));
+    let parents = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
+    // SAFETY: the caller's contract.
+    match unsafe { mapper.map_to_with_table_flags(page, frame, flags, parents, tables) } {
+        // A page that was not mapped cannot be in the TLB.
+        Ok(flush) => {
+            flush.ignore();
+            Ok(())
+        }
+        Err(MapToError::FrameAllocationFailed) => Err(MapFailed::NoMemory),
+        Err(_) => Err(MapFailed::Occupied(HostVirtual::new(to))),
+    }
+}

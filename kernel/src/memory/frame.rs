@@ -1,0 +1,179 @@
+//! Ownership of physical memory.
+
+use super::{FRAME_SIZE, HostPhysical};
+use core::ops::Range;
+use heapless::Vec;
+
+/// Most separate pieces of free memory that are kept track of; what would
+/// break into more is left unused.
+const MAX_PIECES: usize = 64;
+
+/// Physical memory that has exactly one owner: this value. It cannot be copied,
+/// and only [`FramePool`] makes it. Dropping it loses the memory, which is
+/// safe; giving it back is [`FramePool::give_back`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "memory that is dropped is lost until the next boot"]
+pub struct FrameRange {
+    start: HostPhysical,
+    len: u64,
+}
+
+impl FrameRange {
+    /// First byte.
+    pub fn start(&self) -> HostPhysical {
+        self.start
+    }
+
+    /// Length in bytes, a multiple of the frame size.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is nothing in it. Never so for what a pool hands out.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// One past the last byte.
+    pub fn end(&self) -> HostPhysical {
+        HostPhysical::new(self.start.as_u64() + self.len)
+    }
+}
+
+/// Free physical memory.
+pub struct FramePool {
+    free: Vec<Range<u64>, MAX_PIECES>,
+}
+
+impl FramePool {
+    /// A pool without memory.
+    pub const fn empty() -> Self {
+        Self { free: Vec::new() }
+    }
+
+    /// Adds memory that nobody owns. Partial frames at its ends are left out.
+    ///
+    /// # Safety
+    /// The memory must be RAM that nothing else uses, and must not be added twice.
+    pub unsafe fn add(&mut self, range: Range<u64>) {
+        let start = range.start.next_multiple_of(FRAME_SIZE);
+        let end = range.end & !(FRAME_SIZE - 1);
+        if start < end {
+            self.insert(start..end);
+        }
+    }
+
+    /// Takes `len` bytes at a multiple of `align` (a power of two) that end at
+    /// or below `limit`; from the highest place there is, so that the scarce low memory stays free.
+    pub fn take(&mut self, len: u64, align: u64, limit: u64) -> Option<FrameRange> {
+        let len = len.checked_next_multiple_of(FRAME_SIZE).filter(|&len| len > 0)?;
+        let (index, start) = self
+            .free
+            .iter()
+            .enumerate()
+            .filter_map(|(index, piece)| {
+                let start = piece.end.min(limit).checked_sub(len)? & !(align - 1);
+                (start >= piece.start).then_some((index, start))
+            })
+            .max_by_key(|&(_, start)| start)?;
+        let piece = self.free.swap_remove(index);
+        let taken = start..start + len;
+        for rest in [piece.start..taken.start, taken.end..piece.end] {
+            if !rest.is_empty() {
+                self.insert(rest);
+            }
+        }
+        Some(FrameRange { start: HostPhysical::new(taken.start), len })
+    }
+
+    /// Returns memory to the pool. Its contents must have been wiped by the owner.
+    pub fn give_back(&mut self, range: FrameRange) {
+        self.insert(range.start.as_u64()..range.start.as_u64() + range.len);
+    }
+
+    /// Free bytes in all.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.iter().map(|piece| piece.end - piece.start).sum()
+    }
+
+    /// The longest run of bytes that [`take`](Self::take) could return with this alignment.
+    pub fn largest(&self, align: u64) -> u64 {
+        let room = |piece: &Range<u64>| {
+            piece
+                .start
+                .checked_next_multiple_of(align)
+                .map_or(0, |start| (piece.end & !(align - 1)).saturating_sub(start))
+        };
+        self.free.iter().map(room).max().unwrap_or(0)
+    }
+
+    fn insert(&mut self, mut range: Range<u64>) {
+        // Joins the neighbours, so that what was split becomes whole again.
+        while let Some(index) =
+            self.free.iter().position(|piece| piece.end == range.start || piece.start == range.end)
+        {
+            let piece = self.free.swap_remove(index);
+            range = range.start.min(piece.start)..range.end.max(piece.end);
+        }
+        if let Err(range) = self.free.push(range) {
+            // Keeps the larger pieces.
+            if let Some(least) = self.free.iter_mut().min_by_key(|piece| piece.end - piece.start)
+                && least.end - least.start < range.end - range.start
+            {
+                *least = range;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn pool(ranges: &[Range<u64>]) -> FramePool {
+        let mut pool = FramePool::empty();
+        for range in ranges {
+            // SAFETY: the numbers are never used as memory.
+            unsafe { pool.add(range.clone()) };
+        }
+        pool
+    }
+
+    #[test]
+    fn what_is_taken_is_not_handed_out_again() {
+        let mut pool = pool(&[MIB..16 * MIB]);
+        let mut taken: std::vec::Vec<FrameRange> = std::vec::Vec::new();
+        while let Some(range) = pool.take(2 * MIB, 2 * MIB, u64::MAX) {
+            assert!(range.start().is_aligned(2 * MIB));
+            assert!(taken.iter().all(|t| range.end() <= t.start() || t.end() <= range.start()));
+            taken.push(range);
+        }
+        assert_eq!(taken.len(), 7);
+        assert_eq!(pool.free_bytes(), MIB);
+    }
+
+    #[test]
+    fn what_is_given_back_becomes_whole_again() {
+        let mut pool = pool(&[0..8 * MIB]);
+        let all: std::vec::Vec<_> =
+            (0..4).map(|_| pool.take(2 * MIB, 2 * MIB, u64::MAX).unwrap()).collect();
+        assert_eq!(pool.take(4096, 4096, u64::MAX), None);
+        for range in all.into_iter().rev() {
+            pool.give_back(range);
+        }
+        assert_eq!(pool.largest(2 * MIB), 8 * MIB);
+        assert_eq!(pool.take(8 * MIB, 2 * MIB, u64::MAX).map(|r| r.len()), Some(8 * MIB));
+    }
+
+    #[test]
+    fn a_limit_and_odd_ends_are_respected() {
+        let mut pool = pool(&[100..0x9_FC00, MIB..64 * MIB]);
+        let low = pool.take(FRAME_SIZE, FRAME_SIZE, MIB).unwrap();
+        assert_eq!(low.start().as_u64(), 0x9_E000);
+        assert_eq!(pool.take(2 * MIB, 2 * MIB, MIB), None);
+        assert_eq!(pool.take(0, 1, u64::MAX), None);
+        assert_eq!(pool.take(u64::MAX, 1, u64::MAX), None);
+    }
+}

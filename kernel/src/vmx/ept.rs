@@ -1,1 +1,0 @@
-//! Extended page tables.
