@@ -1,1 +1,3 @@
 //! Boot, life cycle, console.
+
+pub mod framebuffer;

@@ -74,7 +74,10 @@ impl TimeRegisters {
         let hour = if status_b & HOURS_24 != 0 {
             number(time.hour)
         } else {
-            let hour = if time.hour % NOON == 0 { NOON } else { time.hour % NOON };
+            let hour = match time.hour % NOON {
+                0 => NOON,
+                hour => hour,
+            };
             number(hour) | if time.hour >= NOON { PM } else { 0 }
         };
         Self {
@@ -119,7 +122,7 @@ pub fn decode_cmos(registers: &TimeRegisters, status_b: u8) -> Option<DateTime> 
 
 /// Two decimal digits of a number below 100.
 pub fn to_bcd(value: u8) -> u8 {
-    (value / 10 % 10) << 4 | value % 10
+    ((value / 10 % 10) << 4) | (value % 10)
 }
 
 fn from_bcd(value: u8) -> Option<u8> {

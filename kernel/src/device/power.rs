@@ -46,7 +46,9 @@ pub const fn read(_offset: u16) -> u8 {
     0
 }
 
-/// Writes the register `offset` (0 to 2) ports behind [`SLEEP_CONTROL_PORT`]. A sleep type other than S5's does nothing.
+/// Writes the register `offset` (0 to 2) ports behind [`SLEEP_CONTROL_PORT`].
+///
+/// A sleep type other than S5's does nothing.
 pub const fn write(offset: u16, value: u8) -> Option<PowerEvent> {
     const SLEEP_CONTROL: u16 = 0;
     const RESET: u16 = RESET_PORT - SLEEP_CONTROL_PORT;

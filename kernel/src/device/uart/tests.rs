@@ -288,7 +288,10 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 proptest! {
     #[test]
-    fn whatever_a_driver_does_the_line_agrees_with_iir(operations in prop::collection::vec(operation(), 1..400), full: bool) {
+    fn whatever_a_driver_does_the_line_agrees_with_iir(
+        operations in prop::collection::vec(operation(), 1..400),
+        full: bool,
+    ) {
         let mut uart = Uart::new();
         if full {
             fill(&mut uart);
