@@ -28,6 +28,11 @@ pub fn code_size(vmcs: &CurrentVmcs) -> CodeSize {
     CodeSize::new(vmcs.guest_ia32e(), rights & RIGHTS_L != 0, rights & RIGHTS_D != 0)
 }
 
+/// The guest's privilege level: SS's DPL (SDM Vol. 3C, 25.4.1).
+pub fn privilege_level(vmcs: &CurrentVmcs) -> u64 {
+    vmcs.read(GuestField::SS_ACCESS_RIGHTS) >> 5 & 0b11
+}
+
 /// Reads the guest's code at its RIP; returns how many bytes could be had.
 pub fn instruction(
     vmcs: &CurrentVmcs,

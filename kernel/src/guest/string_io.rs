@@ -43,6 +43,11 @@ pub(super) fn serve(
     access: &IoInstruction,
     width: Width,
 ) -> Served {
+    // The exit comes before any check of the memory's protection, which the walk below does not
+    // do for user code: only the guest's kernel gets string I/O.
+    if report::privilege_level(&vcpu.vmcs) != 0 {
+        return Served::Inject(Exception::GeneralProtection);
+    }
     let mask = address_mask(vcpu.vmcs.info(InfoField::INSTRUCTION_INFO));
     let index = if access.direction == IoDirection::In { RDI } else { reg::RSI };
     let count = if access.rep { registers.0[reg::RCX] & mask } else { 1 };

@@ -19,6 +19,8 @@ use crate::arch::{apic as hardware_apic, vector};
 use crate::device::platform::{Outcome, Width};
 use crate::device::power::PowerEvent;
 use crate::memory::{GuestPhysical, GuestRam};
+use crate::vmx::capability::Capabilities;
+use crate::vmx::controls::Secondary;
 use crate::vmx::exit::{
     ControlRegisterAccess, ControlRegisterOperation, EptViolation, Event, EventKind, ExitReason,
     IoDirection, IoInstruction, failed_entry,
@@ -84,6 +86,8 @@ pub struct Vcpu {
     apic: Shadow,
     supported_xcr0: u64,
     xcr0: u64,
+    rdtscp: bool,
+    invpcid: bool,
     /// Exits and their cost.
     pub statistics: Statistics,
     /// NMIs of the machine's that came while the guest ran.
@@ -99,6 +103,7 @@ impl Vcpu {
         shared: Arc<Shared>,
         clock: Clock,
         id: u32,
+        capabilities: &Capabilities,
     ) -> Self {
         Self {
             vmcs,
@@ -109,6 +114,8 @@ impl Vcpu {
             apic: Shadow::new(),
             supported_xcr0: vector::supported(),
             xcr0: vector::XCR0_X87,
+            rdtscp: capabilities.has(Secondary::RDTSCP),
+            invpcid: capabilities.has(Secondary::INVPCID),
             statistics: Statistics::new(),
             nmis: 0,
             stop: None,
@@ -190,7 +197,8 @@ impl Vcpu {
             apic_timer_hz: self.clock.rates.apic_timer_hz,
             osxsave: cr4 & cr4::OSXSAVE != 0,
             xcr0: self.xcr0,
-            supported_xcr0: self.supported_xcr0,
+            rdtscp: self.rdtscp,
+            invpcid: self.invpcid,
         };
         let (leaf, subleaf) = (registers.0[reg::RAX] as u32, registers.0[reg::RCX] as u32);
         let result = cpuid::filter(leaf, subleaf, cpu::cpuid, &guest);

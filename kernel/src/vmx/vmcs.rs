@@ -54,10 +54,8 @@ fields! { GuestField:
     CS_BASE = guest::CS_BASE;
     /// Code segment's access rights.
     CS_ACCESS_RIGHTS = guest::CS_ACCESS_RIGHTS;
-    /// FS's base.
-    FS_BASE = guest::FS_BASE;
-    /// GS's base.
-    GS_BASE = guest::GS_BASE;
+    /// Stack segment's access rights, whose DPL is the privilege level.
+    SS_ACCESS_RIGHTS = guest::SS_ACCESS_RIGHTS;
     /// Blocking by STI, MOV SS, NMI.
     INTERRUPTIBILITY = guest::INTERRUPTIBILITY_STATE;
     /// Debug exceptions that are due.

@@ -1,0 +1,341 @@
+//! The cores: bringing them up, parking them, giving them guests.
+
+use crate::arch::apic::{self, ApicId};
+use crate::arch::cpu::{self, cr0, cr4};
+use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
+use crate::arch::interrupts::ist;
+use crate::arch::local::{self, StackBounds};
+use crate::arch::msr::Msr;
+use crate::arch::{interrupts, smp, vmx};
+use crate::guest::run::{self, Finished, Partition};
+use crate::memory::address_space::{AddressSpace, MapFailed, STACKS, TablePool, Use, direct};
+use crate::memory::{FRAME_SIZE, HostPhysical, HostVirtual};
+use crate::vmx::capability::{
+    Capabilities, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON, ThisProcessor, Unusable,
+};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, Ordering};
+use spin::{Mutex, Once};
+
+/// Bytes of a core's main stack, and of each of its interrupt stacks.
+const STACK_SIZE: u64 = 64 << 10;
+const INTERRUPT_STACK_SIZE: u64 = 16 << 10;
+/// Host-virtual room for one core's stacks and the guard pages below each.
+const STACKS_PER_CORE: u64 = 1 << 20;
+
+/// Vector of the doorbell: "look at your mailbox".
+pub const DOORBELL_VECTOR: u8 = 0x20;
+
+/// What a core is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Not started, or it did not answer.
+    Offline = 0,
+    /// In root mode, waiting for work.
+    Parked = 1,
+    /// Running a guest.
+    Running = 2,
+    /// Stopped for good: it panicked, or cannot run guests.
+    Dead = 3,
+}
+
+/// One core, as the others see it.
+pub struct Core {
+    /// Position in the table: 0 is the service core.
+    pub index: usize,
+    /// Its APIC ID.
+    pub apic: ApicId,
+    space: Mutex<AddressSpace>,
+    stacks: Stacks,
+    vmxon_region: HostPhysical,
+    state: AtomicU8,
+    work: Mutex<Option<Box<Partition>>>,
+    finished: Mutex<Option<Box<Finished>>>,
+    refusal: Mutex<Option<Unusable>>,
+}
+
+/// A core's stacks, by their highest addresses.
+#[derive(Clone, Copy, Debug)]
+struct Stacks {
+    main: StackBounds,
+    interrupt: InterruptStacks,
+}
+
+static CORES: Once<Vec<Core>> = Once::new();
+static TABLES: Once<Mutex<TablePool>> = Once::new();
+
+/// Where tables come from, after [`publish`].
+pub fn tables() -> &'static Mutex<TablePool> {
+    TABLES.wait()
+}
+
+/// All cores, after [`publish`].
+pub fn all() -> &'static [Core] {
+    CORES.wait()
+}
+
+/// Makes the table of cores known to all of them.
+pub fn publish(cores: Vec<Core>, tables: TablePool) {
+    TABLES.call_once(|| Mutex::new(tables));
+    CORES.call_once(|| cores);
+}
+
+impl Core {
+    /// Prepares a core: its address space, stacks and VMXON region.
+    pub fn prepare(
+        index: usize,
+        apic: ApicId,
+        shared: &mut AddressSpace,
+        tables: &mut TablePool,
+    ) -> Result<Self, MapFailed> {
+        let stacks = map_stacks(index, shared, tables)?;
+        let vmxon_region = tables.allocate().ok_or(MapFailed::NoMemory)?;
+        Ok(Self {
+            index,
+            apic,
+            // Forked later, when all that is shared is mapped.
+            space: Mutex::new(shared.fork(tables).ok_or(MapFailed::NoMemory)?),
+            stacks,
+            vmxon_region,
+            state: AtomicU8::new(State::Offline as u8),
+            work: Mutex::new(None),
+            finished: Mutex::new(None),
+            refusal: Mutex::new(None),
+        })
+    }
+
+    /// What the core is doing.
+    pub fn state(&self) -> State {
+        match self.state.load(Ordering::SeqCst) {
+            1 => State::Parked,
+            2 => State::Running,
+            3 => State::Dead,
+            _ => State::Offline,
+        }
+    }
+
+    fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::SeqCst);
+    }
+
+    /// Why the core cannot run guests.
+    pub fn refusal(&self) -> Option<Unusable> {
+        *self.refusal.lock()
+    }
+
+    /// Top of the core's main stack.
+    pub fn stack_top(&self) -> HostVirtual {
+        HostVirtual::new(self.stacks.main.top)
+    }
+
+    /// Maps memory for this core alone. It must be parked.
+    pub fn map(
+        &self,
+        at: HostVirtual,
+        physical: core::ops::Range<u64>,
+    ) -> Result<(), MapFailed> {
+        self.space.lock().map(at, physical, Use::ReadWrite, &mut tables().lock())
+    }
+
+    /// Gives a parked core a guest to run.
+    pub fn start(&self, partition: Box<Partition>) {
+        *self.work.lock() = Some(partition);
+        self.set_state(State::Running);
+        apic::send_fixed(self.apic, DOORBELL_VECTOR);
+    }
+
+    /// What became of the guest, once it has stopped.
+    pub fn take_finished(&self) -> Option<Box<Finished>> {
+        self.finished.lock().take()
+    }
+
+    /// Marks the calling core as dead, from its panic.
+    pub fn died(&self) {
+        self.set_state(State::Dead);
+    }
+}
+
+fn map_stacks(
+    index: usize,
+    space: &mut AddressSpace,
+    tables: &mut TablePool,
+) -> Result<Stacks, MapFailed> {
+    let mut next = STACKS + index as u64 * STACKS_PER_CORE;
+    let mut one = |size: u64| {
+        // The page below stays unmapped: an overflow is a fault, not a corruption.
+        let bottom = next + FRAME_SIZE;
+        for page in (bottom..bottom + size).step_by(FRAME_SIZE as usize) {
+            let frame = tables.allocate().ok_or(MapFailed::NoMemory)?.as_u64();
+            space.map(HostVirtual::new(page), frame..frame + FRAME_SIZE, Use::ReadWrite, tables)?;
+        }
+        next = bottom + size;
+        Ok(StackBounds { bottom, top: next })
+    };
+    let main = one(STACK_SIZE)?;
+    let mut interrupt = [0; ist::COUNT];
+    for top in &mut interrupt {
+        *top = one(INTERRUPT_STACK_SIZE)?.top;
+    }
+    Ok(Stacks { main, interrupt })
+}
+
+/// Turns on what root mode wants of CR0 and CR4, where the processor has it.
+pub fn enable_protections() {
+    const SMEP: u32 = 1 << 7;
+    const SMAP: u32 = 1 << 20;
+    const UMIP: u32 = 1 << 2;
+    const XSAVE: u32 = 1 << 26;
+    const MCE: u32 = 1 << 7;
+    const EXTENDED_FEATURES: u32 = 7;
+    let basic = cpu::cpuid(1, 0);
+    let highest = cpu::cpuid(0, 0).eax;
+    let extended =
+        if highest >= EXTENDED_FEATURES { cpu::cpuid(EXTENDED_FEATURES, 0) } else { cpu::cpuid(0, 0) };
+    let extended = |register: u32, bit: u32| highest >= EXTENDED_FEATURES && register & bit != 0 && extended.eax != u32::MAX;
+    let features = cpu::cpuid(EXTENDED_FEATURES, 0);
+    let mut control = cpu::read_cr4() | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PGE;
+    for (present, bit) in [
+        (basic.ecx & XSAVE != 0, cr4::OSXSAVE),
+        (basic.edx & MCE != 0, cr4::MCE),
+        (extended(features.ebx, SMEP), cr4::SMEP),
+        (extended(features.ebx, SMAP), cr4::SMAP),
+        (extended(features.ecx, UMIP), cr4::UMIP),
+    ] {
+        if present {
+            control |= bit;
+        }
+    }
+    // SAFETY: each bit's feature is there; no page of the hypervisor's is a user page, so that
+    // SMEP and SMAP forbid nothing that it does.
+    unsafe {
+        cpu::write_cr0(cpu::read_cr0() & !(cr0::CD | cr0::NW) | cr0::WP | cr0::MP | cr0::NE);
+        cpu::write_cr4(control);
+    }
+}
+
+/// What a core holds on to while it lives.
+struct Local {
+    segments: HostSegments,
+    capabilities: Option<Capabilities>,
+}
+
+/// The part of bringing a core up that is the same for all: its own tables,
+/// stacks, APIC, and VMX operation.
+///
+/// # Safety
+/// To be called once on each core, on the core's own stack, with interrupts off.
+unsafe fn bring_up(core: &Core) -> Local {
+    // SAFETY: the core's address space maps all that is shared, its stacks among it.
+    unsafe { core.space.lock().activate() };
+    enable_protections();
+    let segments = descriptors::load(&core.stacks.interrupt);
+    local::set(core.index, core.stacks.main);
+    let capabilities = match Capabilities::check(&ThisProcessor) {
+        Ok(capabilities) => Some(capabilities),
+        Err(refusal) => {
+            *core.refusal.lock() = Some(refusal);
+            None
+        }
+    };
+    // SAFETY: the interrupt table is loaded; the boot processor has checked for x2APIC.
+    unsafe { apic::enable() };
+    Local { segments, capabilities }
+}
+
+/// Enters VMX operation (SDM Vol. 3C, 24.7).
+fn enter_vmx(core: &Core, capabilities: &Capabilities) -> Result<(), vmx::VmFail> {
+    if capabilities.must_unlock {
+        let control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON;
+        // SAFETY: the register is not locked, as was checked; both bits are valid.
+        unsafe { Msr::FEATURE_CONTROL.write(Msr::FEATURE_CONTROL.read() | control) };
+    }
+    let fix = |value: u64, zero: Msr, one: Msr| (value | zero.read()) & one.read();
+    let region = direct(core.vmxon_region).as_u64() as *mut u32;
+    // SAFETY: the fixed bits are what VMX operation needs; the region is this core's own frame.
+    unsafe {
+        cpu::write_cr0(fix(cpu::read_cr0(), Msr::VMX_CR0_FIXED0, Msr::VMX_CR0_FIXED1));
+        let control = cpu::read_cr4() | cr4::VMXE;
+        cpu::write_cr4(fix(control, Msr::VMX_CR4_FIXED0, Msr::VMX_CR4_FIXED1));
+        region.write(capabilities.revision);
+        vmx::vmxon(core.vmxon_region)
+    }
+}
+
+/// Brings the service core up.
+///
+/// # Safety
+/// As `bring_up`, on the boot processor.
+pub unsafe fn bring_up_service_core() -> HostSegments {
+    let core = &all()[0];
+    // SAFETY: the caller's contract.
+    let local = unsafe { bring_up(core) };
+    core.set_state(State::Parked);
+    local.segments
+}
+
+/// Where a core begins that the trampoline has brought to long mode; `index` is its position.
+pub extern "C" fn application_core(index: u64) -> ! {
+    let core = &all()[index as usize];
+    // SAFETY: the trampoline gave this core its own stack; interrupts are off.
+    let local = unsafe { bring_up(core) };
+    let usable = local.capabilities.filter(|capabilities| {
+        let entered = enter_vmx(core, capabilities);
+        if let Err(error) = entered {
+            ::log::error!("core {}: VMXON failed: {error:?}", core.index);
+        }
+        entered.is_ok()
+    });
+    core.set_state(if usable.is_some() { State::Parked } else { State::Dead });
+    smp::announce();
+    let Some(capabilities) = usable else { cpu::park() };
+    interrupts::set_handler(DOORBELL_VECTOR, || {});
+    loop {
+        let work = core.work.lock().take();
+        match work {
+            Some(partition) => {
+                // The service core has mapped the window since this core last loaded CR3.
+                // SAFETY: the same address space as before.
+                unsafe { cpu::write_cr3(cpu::read_cr3()) };
+                let context = run::Core {
+                    segments: &local.segments,
+                    capabilities: &capabilities,
+                    tables: tables(),
+                };
+                // SAFETY: VMX operation was entered above, interrupts are off, and `start`'s
+                // caller has mapped the window.
+                let finished = unsafe { run::run(*partition, context) };
+                // SAFETY: the interrupt table is loaded.
+                unsafe { apic::enable() };
+                *core.finished.lock() = Some(Box::new(finished));
+                core.set_state(State::Parked);
+                ring_service_core();
+            }
+            None => {
+                // SAFETY: the table is loaded, and no lock is held.
+                unsafe { cpu::wait_for_interrupt() };
+            }
+        }
+    }
+}
+
+/// Wakes the service core.
+pub fn ring_service_core() {
+    apic::send_fixed(all()[0].apic, DOORBELL_VECTOR);
+}
+
+/// Says how the cores came up; returns how many can run guests.
+pub fn report() -> usize {
+    let mut usable = 0;
+    for core in &all()[1..] {
+        match (core.state(), core.refusal()) {
+            (State::Parked, _) => usable += 1,
+            (_, Some(refusal)) => ::log::warn!("core {}: {refusal}", core.index),
+            (state, None) => {
+                ::log::warn!("core {} (APIC ID {}) is {state:?}", core.index, core.apic.0);
+            }
+        }
+    }
+    usable
+}

@@ -1,0 +1,127 @@
+//! The physical machine, as its firmware's ACPI tables describe it.
+
+use super::power::{self, SoftOff};
+use crate::arch::apic::ApicId;
+use crate::memory::HostPhysical;
+use crate::memory::address_space::direct;
+use acpi::fadt::Fadt;
+use acpi::madt::{Madt, MadtEntry};
+use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+/// The ISA interrupt of COM1.
+const SERIAL_IRQ: u8 = 4;
+/// MADT: a processor that may be used.
+const PROCESSOR_ENABLED: u32 = 1 << 0;
+/// MADT interrupt-source override: polarity and trigger fields, and their values "active low" and "level".
+const POLARITY: u16 = 0b11;
+const ACTIVE_LOW: u16 = 0b11;
+const TRIGGER: u16 = 0b11 << 2;
+const LEVEL: u16 = 0b11 << 2;
+
+/// How an interrupt line reaches an IOAPIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptRoute {
+    /// Host-physical address of the IOAPIC's registers.
+    pub ioapic: HostPhysical,
+    /// Its pin.
+    pub pin: u8,
+    /// The line is active low.
+    pub active_low: bool,
+    /// The line is level-triggered.
+    pub level: bool,
+}
+
+/// What the tables say.
+#[derive(Debug, Default)]
+pub struct Machine {
+    /// APIC IDs of the processors that may be used, as listed.
+    pub processors: Vec<ApicId>,
+    /// Where COM1's interrupt arrives.
+    pub serial: Option<InterruptRoute>,
+    /// How the machine is switched off.
+    pub soft_off: Option<SoftOff>,
+}
+
+/// Why the tables could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAcpi(pub &'static str);
+
+/// Tables are read through the boot loader's map of all physical memory.
+#[derive(Clone, Copy)]
+struct DirectMap;
+
+impl AcpiHandler for DirectMap {
+    unsafe fn map_physical_region<T>(&self, at: usize, size: usize) -> PhysicalMapping<Self, T> {
+        let mapped = direct(HostPhysical::new(at as u64)).as_u64() as *mut T;
+        // SAFETY: the address is not null, as DIRECT is not; the boot loader's tables map all of
+        // physical memory there, and they are in force while the tables are read.
+        unsafe {
+            PhysicalMapping::new(at, NonNull::new_unchecked(mapped), size, size, *self)
+        }
+    }
+
+    fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
+}
+
+/// Reads the tables.
+///
+/// # Safety
+/// All physical memory must be mapped at [`direct`]; `rsdp` is what the firmware gave.
+pub unsafe fn read(rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
+    // SAFETY: the caller's contract.
+    let tables = unsafe { AcpiTables::from_rsdp(DirectMap, rsdp.as_u64() as usize) }
+        .map_err(|_| NoAcpi("the RSDP or what it points to is damaged"))?;
+    let madt = tables.find_table::<Madt>().map_err(|_| NoAcpi("there is no MADT"))?;
+    let mut machine = Machine::default();
+    let mut ioapics: Vec<(HostPhysical, u32)> = Vec::new();
+    // Without an override ISA interrupts are identity-mapped, edge-triggered, active high.
+    let mut serial = (u32::from(SERIAL_IRQ), 0u16);
+    for entry in madt.get().entries() {
+        match entry {
+            MadtEntry::LocalApic(entry) if entry.flags & PROCESSOR_ENABLED != 0 => {
+                machine.processors.push(ApicId(entry.apic_id.into()));
+            }
+            MadtEntry::LocalX2Apic(entry) if entry.flags & PROCESSOR_ENABLED != 0 => {
+                machine.processors.push(ApicId(entry.x2apic_id));
+            }
+            MadtEntry::IoApic(entry) => {
+                let at = HostPhysical::new(entry.io_apic_address.into());
+                ioapics.push((at, entry.global_system_interrupt_base));
+            }
+            MadtEntry::InterruptSourceOverride(entry) if entry.irq == SERIAL_IRQ => {
+                serial = (entry.global_system_interrupt, entry.flags);
+            }
+            _ => {}
+        }
+    }
+    // The IOAPIC with the highest base that is not above the interrupt's number.
+    let (interrupt, flags) = serial;
+    machine.serial = ioapics
+        .iter()
+        .filter(|&&(_, base)| base <= interrupt)
+        .max_by_key(|&&(_, base)| base)
+        .and_then(|&(ioapic, base)| {
+            Some(InterruptRoute {
+                ioapic,
+                pin: u8::try_from(interrupt - base).ok()?,
+                active_low: flags & POLARITY == ACTIVE_LOW,
+                level: flags & TRIGGER == LEVEL,
+            })
+        });
+    machine.soft_off = soft_off(&tables);
+    Ok(machine)
+}
+
+fn soft_off(tables: &AcpiTables<DirectMap>) -> Option<SoftOff> {
+    let fadt = tables.find_table::<Fadt>().ok()?;
+    let control = fadt.get().pm1a_control_block().ok()?;
+    let dsdt = tables.dsdt().ok()?;
+    let at = direct(HostPhysical::new(dsdt.address as u64)).as_u64() as *const u8;
+    // SAFETY: the table is mapped, by `read`'s contract, and as long as its header says.
+    let aml = unsafe { core::slice::from_raw_parts(at, dsdt.length as usize) };
+    let sleep_type = power::find_s5(aml)?;
+    let port = u16::try_from(control.address).ok()?;
+    Some(SoftOff { port, sleep_type })
+}

@@ -1,0 +1,298 @@
+//! A guest's run on its core: RAM, EPT, VMCS, kernel; then enter, until it stops.
+
+use super::clock::Clock;
+use super::loader::{self, Image, LoadError};
+use super::shared::Shared;
+use super::statistics::Statistics;
+use super::stop::Stop;
+use super::vcpu::{INTERCEPTED, Vcpu};
+use super::{acpi, control_registers, layout, msr};
+use crate::arch::descriptors::HostSegments;
+use crate::arch::switch::{self, Ended, Registers};
+use crate::arch::vmx::VmFail;
+use crate::arch::{apic, cpu, vector, vmx};
+use crate::memory::address_space::{self, TablePool, direct};
+use crate::memory::{
+    FRAME_SIZE, FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual,
+};
+use crate::vmx::bitmap::{IoBitmaps, MsrBitmap, NotCovered};
+use crate::vmx::capability::Capabilities;
+use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
+use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField, Start64};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+use spin::Mutex;
+
+/// A guest as it is given to the core that will run it.
+pub struct Partition {
+    /// What its cores share.
+    pub shared: Arc<Shared>,
+    /// Its RAM, mapped at the core's window.
+    pub frames: FrameRange,
+    /// How its kernel is loaded.
+    pub kind: loader::Kind,
+    /// The kernel's file.
+    pub kernel: &'static [u8],
+    /// The initial RAM disk.
+    pub initrd: Option<&'static [u8]>,
+    /// The kernel's command line.
+    pub command_line: String,
+    /// Its tag in the TLB, not 0.
+    pub vpid: u16,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What the core knows of itself.
+#[derive(Clone, Copy)]
+pub struct Core<'a> {
+    /// Its segments, for the host state.
+    pub segments: &'a HostSegments,
+    /// Its controls.
+    pub capabilities: &'a Capabilities,
+    /// Where tables come from.
+    pub tables: &'a Mutex<TablePool>,
+}
+
+/// A guest could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The kernel does not load.
+    Load(LoadError),
+    /// The ACPI tables do not fit.
+    Acpi(acpi::TooLarge),
+    /// The hypervisor's own memory ran out.
+    NoMemory,
+    /// EPT.
+    Map(MapError),
+    /// The MSR bitmap's list has an MSR that a bitmap cannot cover.
+    Msr(NotCovered),
+    /// A VMX instruction failed.
+    Vmx(VmFail),
+    /// A VMCS field was refused.
+    Field(RefusedField),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load(error) => error.fmt(f),
+            Self::Acpi(_) => f.write_str("its ACPI tables do not fit"),
+            Self::NoMemory => f.write_str("the hypervisor has no memory left for its tables"),
+            Self::Map(error) => error.fmt(f),
+            Self::Msr(error) => write!(f, "MSR {:#x} is outside the bitmap", error.0),
+            Self::Vmx(error) => write!(f, "a VMX instruction failed: {error:?}"),
+            Self::Field(error) => write!(f, "VMCS field {:#x} was refused", error.0),
+        }
+    }
+}
+
+macro_rules! convert {
+    ($($from:ty => $variant:ident),*) => {
+        $(impl From<$from> for StartError {
+            fn from(error: $from) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+convert!(LoadError => Load, acpi::TooLarge => Acpi, MapError => Map, NotCovered => Msr,
+    VmFail => Vmx, RefusedField => Field);
+
+/// How a run ended, and what comes back.
+pub struct Finished {
+    /// Why; `Err` if the guest never started.
+    pub result: Result<Stop, StartError>,
+    /// Exits and their cost.
+    pub statistics: Statistics,
+    /// NMIs of the machine's.
+    pub nmis: u64,
+    /// The guest's RAM, wiped.
+    pub frames: FrameRange,
+    /// Ticks of the TSC from the first entry to the last exit.
+    pub ticks: u64,
+}
+
+/// EPT tables are made of frames of the hypervisor's.
+struct EptFrames<'a>(&'a Mutex<TablePool>);
+
+impl TableFrames for EptFrames<'_> {
+    fn allocate(&mut self) -> Option<HostPhysical> {
+        self.0.lock().allocate()
+    }
+
+    fn read(&self, table: HostPhysical, index: usize) -> u64 {
+        let entries = direct(table).as_u64() as *const u64;
+        assert!(index < ept::ENTRIES);
+        // SAFETY: the table came from `allocate`, so that its frame is mapped and this guest's.
+        unsafe { entries.add(index).read_volatile() }
+    }
+
+    fn write(&mut self, table: HostPhysical, index: usize, entry: u64) {
+        let entries = direct(table).as_u64() as *mut u64;
+        assert!(index < ept::ENTRIES);
+        // SAFETY: as in `read`; volatile because the processor walks the table.
+        unsafe { entries.add(index).write_volatile(entry) };
+    }
+}
+
+/// Runs a guest on this core until it stops.
+///
+/// # Safety
+/// The core is in VMX operation with interrupts off, in an address space whose window maps the
+/// partition's frames in order, and which the service core leaves alone until this returns.
+pub unsafe fn run(partition: Partition, core: Core<'_>) -> Finished {
+    let Partition { shared, frames, kind, kernel, initrd, command_line, vpid, clock } = partition;
+    // SAFETY: the caller's contract.
+    let mut ram = unsafe { GuestRam::new(frames, HostVirtual::new(address_space::WINDOW)) };
+    let image = Image { kernel, initrd, command_line: &command_line };
+    let vmcs = match prepare(&mut ram, kind, &image, &shared, vpid, core) {
+        Ok(vmcs) => vmcs,
+        Err(error) => {
+            return Finished {
+                result: Err(error),
+                statistics: Statistics::new(),
+                nmis: 0,
+                frames: ram.into_frames(),
+                ticks: 0,
+            };
+        }
+    };
+    let (vmcs, entry) = vmcs;
+    let mut registers = Registers::default();
+    registers.0[switch::reg::RSI] = entry.rsi;
+    let mut vcpu = Vcpu::new(vmcs, ram, shared, clock, 0, core.capabilities);
+    // SAFETY: the core is about to run a guest with interrupts off, and root mode uses no vector registers.
+    unsafe {
+        apic::reset_for_guest();
+        vector::reset();
+        reset_passed_msrs();
+        vmx::invept_all();
+        vmx::invvpid_all();
+    }
+    let start = cpu::rdtsc();
+    // SAFETY: `prepare` has set the host state to this core's with the entry for `Vcpu`, and EPT
+    // maps the guest's own frames alone.
+    if let Ended::EntryFailed { .. } = unsafe { switch::run(&mut vcpu, &registers) } {
+        vcpu.entry_failed();
+    }
+    let ticks = cpu::rdtsc() - start;
+    apic::quiesce();
+    let nmis = vcpu.nmis;
+    let (stop, ram, statistics) = vcpu.into_parts();
+    Finished {
+        // `run` returns only when there is a reason.
+        result: Ok(stop.unwrap_or(Stop::Reset)),
+        statistics,
+        nmis,
+        frames: ram.into_frames(),
+        ticks,
+    }
+}
+
+fn prepare(
+    ram: &mut GuestRam,
+    kind: loader::Kind,
+    image: &Image<'_>,
+    shared: &Shared,
+    vpid: u16,
+    core: Core<'_>,
+) -> Result<(CurrentVmcs, loader::Entry), StartError> {
+    let entry = loader::load(kind, image, ram.layout(), ram)?;
+    let tables = acpi::build(shared.processors())?;
+    ram.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
+        .map_err(LoadError::from)?;
+    let ept = map_ram(ram, core)?;
+
+    let mut pool = core.tables.lock();
+    let mut frame = || pool.allocate().ok_or(StartError::NoMemory);
+    let msr_bitmap = frame()?;
+    // The two I/O bitmaps need not be neighbours for the processor, but are one type here.
+    let io_bitmaps = [frame()?, frame()?];
+    let region = frame()?;
+    drop(pool);
+    if io_bitmaps[1].as_u64() != io_bitmaps[0].as_u64() + FRAME_SIZE {
+        return Err(StartError::NoMemory);
+    }
+    // SAFETY: the frames were allocated just now, zeroed and mapped; both types are plain bytes of
+    // their frames' size.
+    unsafe {
+        msr::allow(&mut *(direct(msr_bitmap).as_u64() as *mut MsrBitmap))?;
+        (*(direct(io_bitmaps[0]).as_u64() as *mut IoBitmaps)).deny_all();
+    }
+    // SAFETY: the core is in VMX operation; the region is a fresh frame.
+    let mut vmcs = unsafe {
+        let mapped = direct(region).as_u64() as *mut u32;
+        CurrentVmcs::create(region, mapped, core.capabilities.revision)?
+    };
+    let confinement = Confinement {
+        eptp: ept.eptp(false),
+        vpid,
+        msr_bitmap,
+        io_bitmaps: io_bitmaps[0],
+        cr0_mask: control_registers::CR0_OWNED,
+        cr4_mask: control_registers::CR4_OWNED,
+        exceptions: INTERCEPTED,
+    };
+    vmcs::set_controls(&mut vmcs, core.capabilities, &confinement)?;
+    // SAFETY: `run` uses `Vcpu` as the handler.
+    unsafe {
+        vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;
+    }
+    let start = Start64 {
+        rip: entry.rip,
+        rsp: entry.rsp,
+        cr3: entry.cr3,
+        gdt_base: entry.gdt_base,
+        gdt_limit: entry.gdt_limit,
+        code: loader::CODE_SELECTOR,
+        data: loader::DATA_SELECTOR,
+    };
+    vmcs::set_guest_64(&mut vmcs, &start)?;
+    Ok((vmcs, entry))
+}
+
+/// EPT for the guest's RAM and nothing else: what is not mapped exits.
+fn map_ram(ram: &GuestRam, core: Core<'_>) -> Result<Ept, StartError> {
+    /// CPUID leaf whose EAX has the width of a physical address.
+    const ADDRESS_SIZES: u32 = 0x8000_0008;
+    let physical_bits = cpu::cpuid(ADDRESS_SIZES, 0).eax & 0xFF;
+    let capabilities = ept::Capabilities::from_msr(core.capabilities.ept_vpid, physical_bits);
+    let mut frames = EptFrames(core.tables);
+    let mut ept = Ept::new(&mut frames, capabilities).ok_or(StartError::NoMemory)?;
+    let layout = ram.layout();
+    let host = ram.host_start().as_u64();
+    let high = layout.high();
+    for (guest, offset, len) in
+        [(0, 0, layout.low_end()), (high.start, layout.low_end(), high.end - high.start)]
+    {
+        if len > 0 {
+            ept.map(
+                &mut frames,
+                GuestPhysical::new(guest),
+                HostPhysical::new(host + offset),
+                len,
+                Rights::ALL,
+                MemoryType::WriteBack,
+                PageSize::Size1GiB,
+            )?;
+        }
+    }
+    Ok(ept)
+}
+
+/// Sets the MSRs that guests use directly, and that VMX does not switch, to zero:
+/// nothing of an earlier guest's is left in them.
+///
+/// # Safety
+/// The hypervisor must not use them.
+unsafe fn reset_passed_msrs() {
+    use crate::arch::msr::Msr;
+    for register in
+        [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX]
+    {
+        // SAFETY: zero is valid for each, and root mode uses none of them.
+        unsafe { register.write(0) };
+    }
+}
