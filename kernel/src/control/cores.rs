@@ -95,7 +95,7 @@ impl Core {
         Ok(Self {
             index,
             apic,
-            // Forked later, when all that is shared is mapped.
+            // The tables below the top level are shared: what is mapped later is seen as well.
             space: Mutex::new(shared.fork(tables).ok_or(MapFailed::NoMemory)?),
             stacks,
             vmxon_region,
@@ -190,18 +190,20 @@ pub fn enable_protections() {
     const MCE: u32 = 1 << 7;
     const EXTENDED_FEATURES: u32 = 7;
     let basic = cpu::cpuid(1, 0);
-    let highest = cpu::cpuid(0, 0).eax;
-    let extended =
-        if highest >= EXTENDED_FEATURES { cpu::cpuid(EXTENDED_FEATURES, 0) } else { cpu::cpuid(0, 0) };
-    let extended = |register: u32, bit: u32| highest >= EXTENDED_FEATURES && register & bit != 0 && extended.eax != u32::MAX;
-    let features = cpu::cpuid(EXTENDED_FEATURES, 0);
+    // A leaf beyond the highest answers with another one's values (SDM Vol. 2A, CPUID).
+    let (ebx, ecx) = if cpu::cpuid(0, 0).eax >= EXTENDED_FEATURES {
+        let leaf = cpu::cpuid(EXTENDED_FEATURES, 0);
+        (leaf.ebx, leaf.ecx)
+    } else {
+        (0, 0)
+    };
     let mut control = cpu::read_cr4() | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PGE;
     for (present, bit) in [
         (basic.ecx & XSAVE != 0, cr4::OSXSAVE),
         (basic.edx & MCE != 0, cr4::MCE),
-        (extended(features.ebx, SMEP), cr4::SMEP),
-        (extended(features.ebx, SMAP), cr4::SMAP),
-        (extended(features.ecx, UMIP), cr4::UMIP),
+        (ebx & SMEP != 0, cr4::SMEP),
+        (ebx & SMAP != 0, cr4::SMAP),
+        (ecx & UMIP != 0, cr4::UMIP),
     ] {
         if present {
             control |= bit;
