@@ -8,8 +8,10 @@ use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
 use crate::arch::{interrupts, smp, vmx};
 use crate::guest::run::{self, Finished, Partition};
-use crate::memory::address_space::{AddressSpace, MapFailed, STACKS, TablePool, Use, direct};
-use crate::memory::{FRAME_SIZE, HostPhysical, HostVirtual};
+use crate::memory::address_space::{
+    AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
+};
+use crate::memory::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual};
 use crate::vmx::capability::{
     Capabilities, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON, ThisProcessor, Unusable,
 };
@@ -76,6 +78,11 @@ pub fn all() -> &'static [Core] {
     CORES.wait()
 }
 
+/// A core, if the table is there yet: for a panic.
+pub fn try_get(index: usize) -> Option<&'static Core> {
+    CORES.get()?.get(index)
+}
+
 /// Makes the table of cores known to all of them.
 pub fn publish(cores: Vec<Core>, tables: TablePool) {
     TABLES.call_once(|| Mutex::new(tables));
@@ -130,13 +137,21 @@ impl Core {
         HostVirtual::new(self.stacks.main.top)
     }
 
-    /// Maps memory for this core alone. It must be parked.
-    pub fn map(
-        &self,
-        at: HostVirtual,
-        physical: core::ops::Range<u64>,
-    ) -> Result<(), MapFailed> {
-        self.space.lock().map(at, physical, Use::ReadWrite, &mut tables().lock())
+    /// Host-physical address of the core's page tables.
+    pub fn root(&self) -> HostPhysical {
+        self.space.lock().root()
+    }
+
+    /// Maps a guest's RAM in this core's window. The core must be parked; it sees the
+    /// window when it takes the guest up.
+    pub fn open_window(&self, frames: &FrameRange) -> Result<(), MapFailed> {
+        let range = frames.start().as_u64()..frames.end().as_u64();
+        let mut space = self.space.lock();
+        if space.translate(HostVirtual::new(WINDOW)) == Some(frames.start()) {
+            // A guest that starts again on its core finds its window open.
+            return Ok(());
+        }
+        space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, &mut tables().lock())
     }
 
     /// Gives a parked core a guest to run.

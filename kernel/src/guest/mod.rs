@@ -6,7 +6,6 @@ pub mod clock;
 pub mod control_registers;
 pub mod cpuid;
 mod event;
-pub mod cpuid;
 pub mod layout;
 pub mod loader;
 pub mod mmio;

@@ -214,7 +214,18 @@ impl AddressSpace {
     }
 
     /// Copies the mappings of a range of pages from the tables that are in force; returns how many.
-    pub fn adopt(&mut self, range: Range<u64>, tables: &mut TablePool) -> Result<usize, MapFailed> {
+    /// They keep their rights, or become data that is only read.
+    pub fn adopt(
+        &mut self,
+        range: Range<u64>,
+        read_only: bool,
+        tables: &mut TablePool,
+    ) -> Result<usize, MapFailed> {
+        let keep = if read_only {
+            PageTableFlags::NO_EXECUTE
+        } else {
+            PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE
+        };
         let mut adopted = 0;
         let mut page = range.start & !(FRAME_SIZE - 1);
         while page < range.end {
