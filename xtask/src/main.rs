@@ -5,5 +5,11 @@ fn main() -> anyhow::Result<()> {
     eprintln!("{}", t.description());
     let h = xtask::hypervisor::build(&t)?;
     let out = xtask::workspace::target().join("try.img");
-    xtask::image::write(&t, &h, Path::new("/work/wt/xtask/Cargo.toml"), xtask::image::Firmware::Bios, &out)
+    xtask::image::write(
+        &t,
+        &h,
+        Path::new("/work/wt/xtask/Cargo.toml"),
+        xtask::image::Firmware::Bios,
+        &out,
+    )
 }

@@ -209,7 +209,8 @@ fn compose(sysroot: &Path, linker: &Path) -> Result<()> {
     for tool in ["llvm-objcopy", "llvm-objdump"] {
         link(&Path::new("/usr/bin").join(tool), &bin.join(tool))?;
     }
-    let script = format!("#!/bin/sh\nexec {DEBIAN_RUSTC} --sysroot '{}' \"$@\"\n", sysroot.display());
+    let script =
+        format!("#!/bin/sh\nexec {DEBIAN_RUSTC} --sysroot '{}' \"$@\"\n", sysroot.display());
     let rustc = sysroot.join("bin/rustc");
     // Cargo takes a newer file for another compiler and builds everything again.
     if fs::read_to_string(&rustc).is_ok_and(|there| there == script) {
