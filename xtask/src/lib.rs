@@ -4,9 +4,15 @@
 //! compiler for bare metal, [`hypervisor`] builds the kernel with it, [`image`] puts kernel and
 //! guests on a disk.
 
+pub mod console;
+pub mod emulator;
 pub mod hypervisor;
 pub mod image;
+pub mod keys;
 pub mod packages;
 pub mod process;
+pub mod session;
+pub mod symbols;
+pub mod terminal;
 pub mod toolchain;
 pub mod workspace;
