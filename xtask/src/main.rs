@@ -8,7 +8,7 @@ fn main() -> anyhow::Result<()> {
     xtask::image::write(
         &t,
         &h,
-        Path::new("/work/wt/xtask/Cargo.toml"),
+        Path::new("/tmp/g/bundle"),
         xtask::image::Firmware::Bios,
         &out,
     )

@@ -71,7 +71,7 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
             too_little.usable >> 20
         )),
     };
-    let owned = [&heap_memory, &tables].map(|r| r.start().as_u64()..r.end().as_u64());
+    let owned = [&heap_memory, &tables, &low].map(|r| r.start().as_u64()..r.end().as_u64());
     // SAFETY: the range is ours alone, and mapped at DIRECT before and after the switch.
     unsafe {
         let start = direct(heap_memory.start()).as_u64() as *mut u8;

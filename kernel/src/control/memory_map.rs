@@ -81,7 +81,7 @@ pub struct Kept {
 /// Builds the page tables that all cores share. They map what the hypervisor owns and no more.
 pub fn build(
     machine: &Machine,
-    owned: [Range<u64>; 2],
+    owned: [Range<u64>; 3],
     kept: &Kept,
     tables: &mut TablePool,
 ) -> Result<AddressSpace, MapFailed> {
