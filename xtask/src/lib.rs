@@ -6,11 +6,13 @@
 
 pub mod console;
 pub mod emulator;
+pub mod guests;
 pub mod hypervisor;
 pub mod image;
 pub mod keys;
 pub mod packages;
 pub mod process;
+pub mod progress;
 pub mod session;
 pub mod symbols;
 pub mod terminal;
