@@ -4,8 +4,11 @@
 //! compiler for bare metal, [`hypervisor`] builds the kernel with it, [`image`] puts kernel and
 //! guests on a disk.
 
+pub mod checks;
 pub mod console;
+pub mod doctor;
 pub mod emulator;
+pub mod flash;
 pub mod guests;
 pub mod hypervisor;
 pub mod image;
@@ -16,5 +19,6 @@ pub mod progress;
 pub mod session;
 pub mod symbols;
 pub mod terminal;
+pub mod testing;
 pub mod toolchain;
 pub mod workspace;

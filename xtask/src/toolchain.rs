@@ -108,8 +108,7 @@ impl Toolchain {
         match self.origin {
             Origin::Rustup => format!("rustup's rustc {}, which has {TARGET}", self.version),
             Origin::Debian => {
-                let lacking = active_sysroot().map(|s| Parts::of(&s).missing());
-                let lacking = lacking.unwrap_or_else(|_| TARGET.into());
+                let lacking = lacking_of_rustup().unwrap_or_else(|_| TARGET.into());
                 format!("Debian's rustc {}, as rustup's lacks: {lacking}", self.version)
             }
         }
@@ -165,10 +164,20 @@ impl Toolchain {
         cargo
     }
 
+    /// Whether its clippy can look at code for bare metal.
+    pub fn has_clippy(&self) -> bool {
+        process::is_executable(&self.sysroot.join("bin/clippy-driver"))
+    }
+
     /// LLVM's objcopy.
     pub fn objcopy(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib").join(HOST).join("bin/llvm-objcopy")
     }
+}
+
+/// What rustup's toolchain lacks for bare metal: nothing, or names.
+pub fn lacking_of_rustup() -> Result<String> {
+    Ok(Parts::of(&active_sysroot()?).missing())
 }
 
 /// The sysroot of the compiler that builds the host's crates.

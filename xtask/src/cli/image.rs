@@ -27,6 +27,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// An image for a real machine, in its usual place.
+    pub fn new(manifest: Option<PathBuf>, firmware: Firmware) -> Self {
+        Self { manifest, output: None, firmware, no_screen: false }
+    }
+
     /// Writes the image and says where it is.
     pub fn run(self) -> Result<u8> {
         let out = self.write()?;
@@ -34,7 +39,8 @@ impl Image {
         Ok(0)
     }
 
-    fn write(&self) -> Result<PathBuf> {
+    /// Writes the image and gives its place.
+    pub fn write(&self) -> Result<PathBuf> {
         let manifest = Manifest::read(&self.manifest.clone().unwrap_or_else(image::demo))?;
         let toolchain = Toolchain::find()?;
         let hypervisor = hypervisor::build(&toolchain)?;
