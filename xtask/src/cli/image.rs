@@ -42,11 +42,12 @@ impl Image {
     /// Writes the image and gives its place.
     pub fn write(&self) -> Result<PathBuf> {
         let manifest = Manifest::read(&self.manifest.clone().unwrap_or_else(image::demo))?;
-        let toolchain = Toolchain::find()?;
-        let hypervisor = hypervisor::build(&toolchain)?;
+        // First what may be wrong with the input, then what takes minutes.
         let name = format!("bulkhead-{}", self.firmware.name());
         let bundle = workspace::target().join(format!("{name}.bundle"));
         image::pack(&manifest, Options { framebuffer_log: !self.no_screen }, &bundle)?;
+        let toolchain = Toolchain::find()?;
+        let hypervisor = hypervisor::build(&toolchain)?;
         let usual = || workspace::target().join(format!("{name}.img"));
         let out = self.output.clone().unwrap_or_else(usual);
         image::write(&toolchain, &hypervisor, &bundle, self.firmware, &out)?;

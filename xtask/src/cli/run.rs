@@ -1,13 +1,11 @@
 //! `cargo xtask run`.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bulkhead_boot::Manifest;
 use bulkhead_manifest::Options;
 use clap::Args;
-use rustix::fs::FlockOperation;
 use xtask::emulator::{self, Emulator, Kind, Machine, Wanted};
 use xtask::image::{self, Firmware};
 use xtask::session::{self, Outcome};
@@ -53,12 +51,15 @@ impl Run {
             Kind::QemuKvm | Kind::QemuTcg => packages::QEMU,
         })?;
         let folder = workspace::target().join("run");
-        let _lock = lock(&folder)?;
+        // Two runs at a time would write each other's image.
+        let Some(_lock) = workspace::try_lock(&folder)? else {
+            bail!("another `cargo xtask run` uses {}; end that first", workspace::shown(&folder));
+        };
+        let bundle = folder.join("bundle");
+        image::pack(&manifest, Options { framebuffer_log: false }, &bundle)?;
         let toolchain = Toolchain::find()?;
         eprintln!("Compiler: {}", toolchain.description());
         let hypervisor = hypervisor::build(&toolchain)?;
-        let bundle = folder.join("bundle");
-        image::pack(&manifest, Options { framebuffer_log: false }, &bundle)?;
         let disk = folder.join("bulkhead.img");
         image::write(&toolchain, &hypervisor, &bundle, self.firmware, &disk)?;
 
@@ -89,19 +90,5 @@ impl Run {
         machine.cpu.clone_from(&self.cpu);
         machine.instructions_per_second = self.ips;
         Ok(machine)
-    }
-}
-
-/// Two runs at a time would write each other's image.
-fn lock(folder: &Path) -> Result<File> {
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    let path = folder.join("lock");
-    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            bail!("another `cargo xtask run` uses {}; end that first", workspace::shown(folder))
-        }
-        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }

@@ -15,6 +15,11 @@ use crate::{process, workspace};
 /// The file of a kernel or initramfs that a manifest names: fetches or makes it where it is not
 /// a file already.
 pub fn resolve(source: &Source) -> Result<PathBuf> {
+    // Two at a time would unpack into each other's folder.
+    let _lock = match source {
+        Source::File(_) => None,
+        _ => Some(workspace::lock(&workspace::target().join("guests"))?),
+    };
     match source {
         Source::File(path) => Ok(path.clone()),
         Source::Debian { package } => debian::kernel(package),
