@@ -1,5 +1,6 @@
 //! Names for the addresses of a backtrace, from the line tables of the unstripped hypervisor.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
@@ -9,6 +10,12 @@ pub struct Symbols {
     loader: addr2line::Loader,
     /// Added by the boot stages to every address that the file speaks of.
     base: u64,
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 impl Symbols {
@@ -33,29 +40,37 @@ impl Symbols {
         else {
             return vec![format!("not in the hypervisor, which begins at {:#x}", self.base)];
         };
+        // Line tables name functions without their modules; the symbol table has the whole name,
+        // of the function that the others were inlined into.
+        let symbol = self.loader.find_symbol(address).map(demangled);
         let mut lines = Vec::new();
         if let Ok(mut frames) = self.loader.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
                 let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
-                let name = name.map_or_else(|| "?".to_string(), |name| name.into_owned());
-                lines.push(match frame.location {
-                    Some(location) => {
-                        let file = location.file.unwrap_or("?");
-                        format!("{name} at {}:{}", short(file), location.line.unwrap_or(0))
-                    }
-                    None => name,
+                let name = name.map(Cow::into_owned);
+                let place = frame.location.map(|location| {
+                    let file = short(location.file.unwrap_or("?"));
+                    format!("{file}:{}", location.line.unwrap_or(0))
                 });
+                lines.push((name, place));
             }
         }
-        if lines.is_empty() {
-            let symbol = self.loader.find_symbol(address);
-            lines.push(symbol.map_or_else(
-                || format!("no symbol for {address:#x}"),
-                |name| addr2line::demangle_auto(name.into(), None).into_owned(),
-            ));
+        match (lines.last_mut(), symbol) {
+            (Some((name, _)), Some(symbol)) => *name = Some(symbol),
+            (None, Some(symbol)) => lines.push((Some(symbol), None)),
+            (None, None) => return vec![format!("no symbol for {address:#x}")],
+            (Some(_), None) => {}
         }
-        lines
+        let lines = lines.into_iter().map(|(name, place)| {
+            let name = name.as_deref().unwrap_or("?");
+            place.map_or_else(|| name.to_string(), |place| format!("{name} at {place}"))
+        });
+        lines.collect()
     }
+}
+
+fn demangled(symbol: &str) -> String {
+    addr2line::demangle_auto(symbol.into(), None).into_owned()
 }
 
 /// A source file as it is called in the repository.
