@@ -17,6 +17,9 @@
 mod common;
 mod controls;
 mod group;
+mod guest_other;
+mod guest_registers;
+mod guest_segments;
 mod host;
 mod limits;
 
@@ -71,6 +74,9 @@ pub fn find(vmcs: &impl Vmcs, limits: &Limits, mut found: impl FnMut(Violation))
     let mut checker = Checker { vmcs, limits, active, section: "", found: &mut found };
     controls::check(&mut checker);
     host::check(&mut checker);
+    guest_registers::check(&mut checker);
+    guest_segments::check(&mut checker);
+    guest_other::check(&mut checker);
 }
 
 /// A field of the VMCS.
