@@ -22,6 +22,8 @@ mod guest_registers;
 mod guest_segments;
 mod host;
 mod limits;
+#[cfg(test)]
+mod tests;
 
 pub use limits::Limits;
 
