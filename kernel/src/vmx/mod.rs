@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub mod capability;
+pub mod checks;
 pub mod controls;
 pub mod ept;
 pub mod exit;
