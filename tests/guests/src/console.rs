@@ -1,0 +1,61 @@
+//! The console: a 16550 at I/O port 0x3f8, by polling.
+
+use crate::port;
+use core::fmt::{self, Write};
+
+/// COM1's first port.
+pub const COM1: u16 = 0x3F8;
+/// The data register: what is written is sent.
+pub const DATA: u16 = COM1;
+/// The line status register.
+pub const LINE_STATUS: u16 = COM1 + 5;
+/// Line status: the transmitter takes bytes.
+pub const TRANSMITTER_READY: u8 = 1 << 5;
+
+/// Waits until the port takes a FIFO's worth of bytes.
+pub fn wait_until_ready() {
+    while port::read::<u8>(LINE_STATUS) & TRANSMITTER_READY == 0 {
+        core::hint::spin_loop();
+    }
+}
+
+/// The serial port as something to print to.
+pub struct Console;
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                send(b'\r');
+            }
+            send(byte);
+        }
+        Ok(())
+    }
+}
+
+fn send(byte: u8) {
+    wait_until_ready();
+    port::write(DATA, byte);
+}
+
+/// Prints; the macros' part that is not generic.
+pub fn print(arguments: fmt::Arguments<'_>) {
+    // Printing to the port cannot fail, and a `Display` that does is no reason to stop.
+    let _ = Console.write_fmt(arguments);
+}
+
+/// Prints to the console.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => { $crate::console::print(::core::format_args!($($argument)*)) };
+}
+
+/// Prints a line to the console.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print!("\n") };
+    ($($argument:tt)*) => {
+        $crate::console::print(::core::format_args!("{}\n", ::core::format_args!($($argument)*)))
+    };
+}
