@@ -26,11 +26,15 @@
 //! There is one processor, no heap and no vector register: the target is soft-float.
 #![no_std]
 
+pub mod apic;
 pub mod boot;
 pub mod console;
 pub mod cpu;
+pub mod fault;
+pub mod interrupts;
 #[cfg(feature = "metal")]
 mod panic;
 pub mod port;
 pub mod power;
 pub mod start;
+pub mod suite;

@@ -1,5 +1,8 @@
 //! From the first instruction to the guest's `main`.
 
+use crate::boot::BootParams;
+use crate::interrupts;
+
 /// Bytes of the stack.
 pub const STACK_SIZE: usize = 64 << 10;
 
@@ -12,6 +15,18 @@ impl Stack {
     #[expect(clippy::new_without_default, reason = "64 KiB are not made by value but in a static")]
     pub const fn new() -> Self {
         Self([0; STACK_SIZE])
+    }
+}
+
+/// Makes ready what every guest uses: exceptions have handlers from here on.
+///
+/// # Safety
+/// To be called once, first of all, with the address that the loader gave.
+pub unsafe fn prepare(boot_params: u64) -> BootParams {
+    // SAFETY: the caller's contract.
+    unsafe {
+        interrupts::load();
+        BootParams::at(boot_params)
     }
 }
 
@@ -32,8 +47,8 @@ macro_rules! entry {
             static mut STACK: $crate::start::Stack = $crate::start::Stack::new();
 
             extern "C" fn start(boot_params: u64) -> ! {
-                // SAFETY: the address is the one that the loader gave.
-                let boot = unsafe { $crate::boot::BootParams::at(boot_params) };
+                // SAFETY: the address is the one that the loader gave, and interrupts are off.
+                let boot = unsafe { $crate::start::prepare(boot_params) };
                 let main: fn(&$crate::boot::BootParams) -> ! = $main;
                 main(&boot)
             }
