@@ -12,9 +12,28 @@ pub const LINE_STATUS: u16 = COM1 + 5;
 /// Line status: the transmitter takes bytes.
 pub const TRANSMITTER_READY: u8 = 1 << 5;
 
+/// The line control register, and eight data bits without parity in it: a real 16550 starts with five.
+const LINE_CONTROL: u16 = COM1 + 3;
+const EIGHT_BITS: u8 = 0b11;
+
+/// Sets the port up.
+pub(crate) fn prepare() {
+    port::write(LINE_CONTROL, EIGHT_BITS);
+}
+
 /// Waits until the port takes a FIFO's worth of bytes.
 pub fn wait_until_ready() {
     while port::read::<u8>(LINE_STATUS) & TRANSMITTER_READY == 0 {
+        core::hint::spin_loop();
+    }
+}
+
+/// Line status: all that was written is sent.
+const TRANSMITTER_EMPTY: u8 = 1 << 6;
+
+/// Waits until all that was printed is sent: to be called before the guest ends.
+pub fn flush() {
+    while port::read::<u8>(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {
         core::hint::spin_loop();
     }
 }

@@ -1,6 +1,6 @@
 //! Power-off and reset, through the registers that the ACPI tables announce.
 
-use crate::{cpu, port};
+use crate::{console, cpu, port};
 
 /// Sleep control register (ACPI 6.5, 4.8.3.7).
 const SLEEP_CONTROL: u16 = 0x600;
@@ -12,12 +12,14 @@ const RESET_VALUE: u8 = 6;
 
 /// Switches the guest off.
 pub fn power_off() -> ! {
+    console::flush();
     port::write(SLEEP_CONTROL, POWER_OFF);
     cpu::halt_for_ever()
 }
 
 /// Restarts the guest.
 pub fn reset() -> ! {
+    console::flush();
     port::write(RESET, RESET_VALUE);
     cpu::halt_for_ever()
 }

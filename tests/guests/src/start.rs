@@ -1,7 +1,7 @@
 //! From the first instruction to the guest's `main`.
 
 use crate::boot::BootParams;
-use crate::interrupts;
+use crate::{console, interrupts};
 
 /// Bytes of the stack.
 pub const STACK_SIZE: usize = 64 << 10;
@@ -23,6 +23,7 @@ impl Stack {
 /// # Safety
 /// To be called once, first of all, with the address that the loader gave.
 pub unsafe fn prepare(boot_params: u64) -> BootParams {
+    console::prepare();
     // SAFETY: the caller's contract.
     unsafe {
         interrupts::load();

@@ -3,11 +3,12 @@
 #![no_main]
 
 use bulkhead_guests::boot::BootParams;
-use bulkhead_guests::{cpu, entry, println};
+use bulkhead_guests::{console, cpu, entry, println};
 
 entry!(main);
 
 fn main(_boot: &BootParams) -> ! {
     println!("about to triple-fault");
+    console::flush();
     cpu::triple_fault()
 }

@@ -7,7 +7,7 @@ mod task_switch;
 
 use bulkhead_guests::boot::BootParams;
 use bulkhead_guests::cpu::{self, TablePointer};
-use bulkhead_guests::{entry, power, println};
+use bulkhead_guests::{console, entry, power, println};
 use core::arch::asm;
 
 entry!(main);
@@ -37,6 +37,7 @@ fn main(boot: &BootParams) -> ! {
     match FAULTS.into_iter().find(|&(name, ..)| name == wanted) {
         Some((name, what, act)) => {
             println!("fault {name}: {what}");
+            console::flush();
             act();
             println!("fault {name}: survived");
         }
