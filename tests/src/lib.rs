@@ -1,1 +1,13 @@
 //! Integration tests of Bulkhead: what they share.
+//!
+//! A test makes a [`Boot`], which says what is booted and on which machine, starts it, and talks to
+//! the [`Console`] that it gets: it waits for text and types. Everything that a machine said is in
+//! `target/tests/NAME/console.log` afterwards, beside the emulator's own logs.
+
+mod boot;
+mod cli;
+mod console;
+
+pub use boot::{Boot, DEMO};
+pub use cli::{Finished, xtask};
+pub use console::{Console, End};

@@ -4,9 +4,21 @@
 //! compiler for bare metal, [`hypervisor`] builds the kernel with it, [`image`] puts kernel and
 //! guests on a disk.
 
+pub mod checks;
+pub mod console;
+pub mod doctor;
+pub mod emulator;
+pub mod flash;
+pub mod guests;
 pub mod hypervisor;
 pub mod image;
+pub mod keys;
 pub mod packages;
 pub mod process;
+pub mod progress;
+pub mod session;
+pub mod symbols;
+pub mod terminal;
+pub mod testing;
 pub mod toolchain;
 pub mod workspace;

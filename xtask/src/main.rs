@@ -1,9 +1,21 @@
 //! `cargo xtask`: see `cargo xtask help`.
-use std::path::Path;
-fn main() -> anyhow::Result<()> {
-    let t = xtask::toolchain::Toolchain::find()?;
-    eprintln!("{}", t.description());
-    let h = xtask::hypervisor::build(&t)?;
-    let out = xtask::workspace::target().join("try.img");
-    xtask::image::write(&t, &h, Path::new("/work/wt/xtask/Cargo.toml"), xtask::image::Firmware::Bios, &out)
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use xtask::packages::Missing;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match cli::run(arguments) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            xtask::terminal::restore();
+            eprintln!("error: {error:#}");
+            // Told apart from a failed run: this the user can mend with the command shown.
+            ExitCode::from(if error.downcast_ref::<Missing>().is_some() { 2 } else { 1 })
+        }
+    }
 }

@@ -23,6 +23,10 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The oldest compiler that builds Bulkhead: the workspace's `rust-version`.
 const OLDEST: (u32, u32) = (1, 95);
 
+/// Backtraces walk the frame pointers: a register's worth of speed for reports that name
+/// functions.
+const FRAME_POINTERS: &str = "-Cforce-frame-pointers=yes";
+
 /// Where a toolchain comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -104,8 +108,7 @@ impl Toolchain {
         match self.origin {
             Origin::Rustup => format!("rustup's rustc {}, which has {TARGET}", self.version),
             Origin::Debian => {
-                let lacking = active_sysroot().map(|s| Parts::of(&s).missing());
-                let lacking = lacking.unwrap_or_else(|_| TARGET.into());
+                let lacking = lacking_of_rustup().unwrap_or_else(|_| TARGET.into());
                 format!("Debian's rustc {}, as rustup's lacks: {lacking}", self.version)
             }
         }
@@ -118,11 +121,19 @@ impl Toolchain {
 
     /// Cargo with this compiler, for binaries of the target [`TARGET`].
     pub fn cargo_for_metal(&self, subcommand: &str) -> Command {
+        self.cargo_with_flags(subcommand, FRAME_POINTERS)
+    }
+
+    /// Like [`cargo_for_metal`](Self::cargo_for_metal), for programs that nobody relocates.
+    pub fn cargo_for_metal_at_fixed_addresses(&self, subcommand: &str) -> Command {
+        let flags = format!("{FRAME_POINTERS} -Crelocation-model=static");
+        self.cargo_with_flags(subcommand, &flags)
+    }
+
+    fn cargo_with_flags(&self, subcommand: &str, flags: &str) -> Command {
         let mut cargo = self.cargo(subcommand);
         cargo.arg("--target").arg(TARGET).arg("--target-dir").arg(workspace::metal_target());
-        // Backtraces walk the frame pointers: a few registers' worth of speed for reports that
-        // name functions.
-        cargo.env("RUSTFLAGS", "-Cforce-frame-pointers=yes");
+        cargo.env("RUSTFLAGS", flags);
         cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
         if self.origin == Origin::Debian {
             cargo.args(["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
@@ -153,10 +164,20 @@ impl Toolchain {
         cargo
     }
 
+    /// Whether its clippy can look at code for bare metal.
+    pub fn has_clippy(&self) -> bool {
+        process::is_executable(&self.sysroot.join("bin/clippy-driver"))
+    }
+
     /// LLVM's objcopy.
     pub fn objcopy(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib").join(HOST).join("bin/llvm-objcopy")
     }
+}
+
+/// What rustup's toolchain lacks for bare metal: nothing, or names.
+pub fn lacking_of_rustup() -> Result<String> {
+    Ok(Parts::of(&active_sysroot()?).missing())
 }
 
 /// The sysroot of the compiler that builds the host's crates.
@@ -209,7 +230,8 @@ fn compose(sysroot: &Path, linker: &Path) -> Result<()> {
     for tool in ["llvm-objcopy", "llvm-objdump"] {
         link(&Path::new("/usr/bin").join(tool), &bin.join(tool))?;
     }
-    let script = format!("#!/bin/sh\nexec {DEBIAN_RUSTC} --sysroot '{}' \"$@\"\n", sysroot.display());
+    let script =
+        format!("#!/bin/sh\nexec {DEBIAN_RUSTC} --sysroot '{}' \"$@\"\n", sysroot.display());
     let rustc = sysroot.join("bin/rustc");
     // Cargo takes a newer file for another compiler and builds everything again.
     if fs::read_to_string(&rustc).is_ok_and(|there| there == script) {

@@ -1,6 +1,10 @@
 //! Where things are: the repository, and the folders below `target/` that the commands use.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
 
 /// The top of the repository.
 pub fn root() -> &'static Path {
@@ -28,6 +32,36 @@ pub fn metal_target() -> PathBuf {
 /// Where the image writer and the boot stages in it are built.
 pub fn image_target() -> PathBuf {
     target().join("image-writer")
+}
+
+/// Makes a folder and waits until nobody else uses it. It is free again when the file is dropped,
+/// or the process ends.
+pub fn lock(folder: &Path) -> Result<File> {
+    let (file, path) = lock_file(folder)?;
+    loop {
+        match flock(&file, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).with_context(|| format!("locking {path}")),
+        }
+    }
+}
+
+/// Like [`lock`], but gives nothing rather than wait.
+pub fn try_lock(folder: &Path) -> Result<Option<File>> {
+    let (file, path) = lock_file(folder)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("locking {path}")),
+    }
+}
+
+fn lock_file(folder: &Path) -> Result<(File, String)> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    Ok((file, path.display().to_string()))
 }
 
 /// A path as it reads best in a message: relative to the current directory or the repository

@@ -4,7 +4,6 @@ use crate::descriptor::{Blob, BlobIndex, Descriptor, Guest, Options};
 use crate::error::{BundleError, ShortDigest};
 use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
 use crate::limits::MAX_DESCRIPTOR;
-use sha2::{Digest, Sha256};
 
 /// Bytes hashed between two reports of progress.
 const PROGRESS_STEP: usize = 1 << 20;
@@ -46,11 +45,11 @@ impl<'a> Bundle<'a> {
             .filter(|_| start <= total && header.descriptor_length <= MAX_DESCRIPTOR)
             .and_then(|length| rest.get(..length))
             .ok_or(BundleError::DescriptorLength { length: header.descriptor_length, total })?;
-        let found: [u8; 32] = Sha256::digest(encoded).into();
-        if found != header.descriptor_sha256 {
+        let found: [u8; 32] = blake3::hash(encoded).into();
+        if found != header.descriptor_digest {
             return Err(BundleError::DescriptorAltered {
                 found: ShortDigest::from(&found),
-                expected: ShortDigest::from(&header.descriptor_sha256),
+                expected: ShortDigest::from(&header.descriptor_digest),
             });
         }
         let (descriptor, trailing): (Descriptor, _) =
@@ -127,7 +126,7 @@ impl<'a> Bundle<'a> {
         let bytes =
             self.bytes.get(start..).and_then(|rest| rest.get(..length)).ok_or_else(out_of_range)?;
 
-        let mut hash = Sha256::new();
+        let mut hash = blake3::Hasher::new();
         let mut done = 0;
         for piece in bytes.chunks(PROGRESS_STEP) {
             hash.update(piece);
@@ -135,12 +134,12 @@ impl<'a> Bundle<'a> {
             progress(done);
         }
         let found: [u8; 32] = hash.finalize().into();
-        if found != blob.sha256 {
+        if found != blob.digest {
             return Err(BundleError::BlobAltered {
                 index,
                 name: blob.name.clone(),
                 found: ShortDigest::from(&found),
-                expected: ShortDigest::from(&blob.sha256),
+                expected: ShortDigest::from(&blob.digest),
             });
         }
         Ok(bytes)

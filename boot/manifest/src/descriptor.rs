@@ -127,6 +127,6 @@ pub struct Blob {
     /// Bytes, at least one.
     #[serde(with = "postcard::fixint::le")]
     pub length: u64,
-    /// SHA-256 of the blob's bytes.
-    pub sha256: [u8; 32],
+    /// BLAKE3 of the blob's bytes.
+    pub digest: [u8; 32],
 }

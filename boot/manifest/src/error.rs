@@ -59,7 +59,7 @@ pub enum BundleError {
     },
     /// The descriptor's bytes are not those that were written.
     #[error(
-        "bundle descriptor is altered: its SHA-256 begins {found}, {expected} was recorded; write the image again"
+        "bundle descriptor is altered: its BLAKE3 begins {found}, {expected} was recorded; write the image again"
     )]
     DescriptorAltered {
         /// Digest of the bytes that are there.
@@ -175,7 +175,7 @@ pub enum BundleError {
     },
     /// A blob's bytes are not those that were packed.
     #[error(
-        "blob {index} (\"{name}\") is altered: its SHA-256 begins {found}, {expected} was recorded; write the image again"
+        "blob {index} (\"{name}\") is altered: its BLAKE3 begins {found}, {expected} was recorded; write the image again"
     )]
     BlobAltered {
         /// Which blob.
@@ -229,7 +229,7 @@ pub enum GuestFault {
     },
 }
 
-/// The first eight bytes of a SHA-256, enough to compare with what `sha256sum` prints.
+/// The first eight bytes of a BLAKE3, enough to compare with what `b3sum` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShortDigest(pub u64);
 

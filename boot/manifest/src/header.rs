@@ -19,7 +19,7 @@ pub(crate) struct Header {
     pub descriptor_length: u32,
     #[serde(with = "postcard::fixint::le")]
     pub total_length: u64,
-    pub descriptor_sha256: [u8; 32],
+    pub descriptor_digest: [u8; 32],
 }
 
 #[cfg(test)]
@@ -33,7 +33,7 @@ mod tests {
             version: 0x0403_0201,
             descriptor_length: 0x0807_0605,
             total_length: 0x100F_0E0D_0C0B_0A09,
-            descriptor_sha256: [0xEE; 32],
+            descriptor_digest: [0xEE; 32],
         };
         let bytes = postcard::to_allocvec(&header).expect("encodes");
         assert_eq!(bytes.len(), HEADER_LENGTH);

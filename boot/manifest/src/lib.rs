@@ -8,7 +8,7 @@
 //! | 8 | 4 | format version, [`VERSION`] |
 //! | 12 | 4 | length of the descriptor in bytes |
 //! | 16 | 8 | total length of the bundle in bytes |
-//! | 24 | 32 | SHA-256 of the descriptor's bytes |
+//! | 24 | 32 | BLAKE3 of the descriptor's bytes |
 //! | 56 | | the [`Descriptor`], encoded with `postcard` |
 //! | multiples of 4096 | | the blobs: kernels and initramfs images |
 //!

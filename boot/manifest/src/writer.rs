@@ -6,7 +6,6 @@ use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
 use crate::limits::{BLOB_ALIGNMENT, MAX_DESCRIPTOR};
 use alloc::string::String;
 use alloc::vec::Vec;
-use sha2::{Digest, Sha256};
 
 /// Collects guests and blobs, and lays them out as a bundle. The same calls give the same bytes.
 #[derive(Clone, Debug)]
@@ -27,10 +26,10 @@ impl Writer {
 
     /// Adds a blob, or finds the one with the same content, which then keeps its first name.
     pub fn add_blob(&mut self, name: impl Into<String>, content: Vec<u8>) -> BlobIndex {
-        let sha256: [u8; 32] = Sha256::digest(&content).into();
+        let digest: [u8; 32] = blake3::hash(&content).into();
         let blobs = &mut self.descriptor.blobs;
-        let position = blobs.iter().position(|blob| blob.sha256 == sha256).unwrap_or_else(|| {
-            blobs.push(Blob { name: name.into(), offset: 0, length: content.len() as u64, sha256 });
+        let position = blobs.iter().position(|blob| blob.digest == digest).unwrap_or_else(|| {
+            blobs.push(Blob { name: name.into(), offset: 0, length: content.len() as u64, digest });
             self.contents.push(content);
             blobs.len() - 1
         });
@@ -70,7 +69,7 @@ impl Writer {
             version: VERSION,
             descriptor_length,
             total_length,
-            descriptor_sha256: Sha256::digest(&encoded).into(),
+            descriptor_digest: blake3::hash(&encoded).into(),
         };
         let mut bytes = encode(&header)?;
         bytes.reserve_exact((total_length as usize).saturating_sub(bytes.len()));

@@ -183,5 +183,7 @@ pub fn read_dr6() -> u64 {
 /// Only for a debug exception that is about to be injected.
 pub unsafe fn write_dr6(value: u64) {
     // SAFETY: the caller's contract; bits 63:32 are zero.
-    unsafe { asm!("mov dr6, {}", in(reg) value & 0xFFFF_FFFF, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov dr6, {}", in(reg) value & 0xFFFF_FFFF, options(nomem, nostack, preserves_flags))
+    };
 }

@@ -12,6 +12,7 @@ pub mod msr;
 pub mod port;
 pub mod rates;
 pub mod smp;
+pub mod stack;
 pub mod switch;
 pub mod vector;
 pub mod vmx;

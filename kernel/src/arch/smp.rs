@@ -56,11 +56,12 @@ global_asm!(
         pushq $0
         jmpq *%rax
     .balign 16
+    // Accessed bits are set: the page is mapped read-only once paging is on.
     bulkhead_trampoline_gdt:
         .quad 0
-        .quad 0x00cf9a000000ffff
-        .quad 0x00cf92000000ffff
-        .quad 0x00af9a000000ffff
+        .quad 0x00cf9b000000ffff
+        .quad 0x00cf93000000ffff
+        .quad 0x00af9b000000ffff
     bulkhead_trampoline_gdtr:
         .word 31
         .long 0

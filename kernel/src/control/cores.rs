@@ -8,8 +8,10 @@ use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
 use crate::arch::{interrupts, smp, vmx};
 use crate::guest::run::{self, Finished, Partition};
-use crate::memory::address_space::{AddressSpace, MapFailed, STACKS, TablePool, Use, direct};
-use crate::memory::{FRAME_SIZE, HostPhysical, HostVirtual};
+use crate::memory::address_space::{
+    AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
+};
+use crate::memory::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual};
 use crate::vmx::capability::{
     Capabilities, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON, ThisProcessor, Unusable,
 };
@@ -76,6 +78,11 @@ pub fn all() -> &'static [Core] {
     CORES.wait()
 }
 
+/// A core, if the table is there yet: for a panic.
+pub fn try_get(index: usize) -> Option<&'static Core> {
+    CORES.get()?.get(index)
+}
+
 /// Makes the table of cores known to all of them.
 pub fn publish(cores: Vec<Core>, tables: TablePool) {
     TABLES.call_once(|| Mutex::new(tables));
@@ -95,7 +102,7 @@ impl Core {
         Ok(Self {
             index,
             apic,
-            // Forked later, when all that is shared is mapped.
+            // The tables below the top level are shared: what is mapped later is seen as well.
             space: Mutex::new(shared.fork(tables).ok_or(MapFailed::NoMemory)?),
             stacks,
             vmxon_region,
@@ -130,13 +137,21 @@ impl Core {
         HostVirtual::new(self.stacks.main.top)
     }
 
-    /// Maps memory for this core alone. It must be parked.
-    pub fn map(
-        &self,
-        at: HostVirtual,
-        physical: core::ops::Range<u64>,
-    ) -> Result<(), MapFailed> {
-        self.space.lock().map(at, physical, Use::ReadWrite, &mut tables().lock())
+    /// Host-physical address of the core's page tables.
+    pub fn root(&self) -> HostPhysical {
+        self.space.lock().root()
+    }
+
+    /// Maps a guest's RAM in this core's window. The core must be parked; it sees the
+    /// window when it takes the guest up.
+    pub fn open_window(&self, frames: &FrameRange) -> Result<(), MapFailed> {
+        let range = frames.start().as_u64()..frames.end().as_u64();
+        let mut space = self.space.lock();
+        if space.translate(HostVirtual::new(WINDOW)) == Some(frames.start()) {
+            // A guest that starts again on its core finds its window open.
+            return Ok(());
+        }
+        space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, &mut tables().lock())
     }
 
     /// Gives a parked core a guest to run.
@@ -190,18 +205,20 @@ pub fn enable_protections() {
     const MCE: u32 = 1 << 7;
     const EXTENDED_FEATURES: u32 = 7;
     let basic = cpu::cpuid(1, 0);
-    let highest = cpu::cpuid(0, 0).eax;
-    let extended =
-        if highest >= EXTENDED_FEATURES { cpu::cpuid(EXTENDED_FEATURES, 0) } else { cpu::cpuid(0, 0) };
-    let extended = |register: u32, bit: u32| highest >= EXTENDED_FEATURES && register & bit != 0 && extended.eax != u32::MAX;
-    let features = cpu::cpuid(EXTENDED_FEATURES, 0);
+    // A leaf beyond the highest answers with another one's values (SDM Vol. 2A, CPUID).
+    let (ebx, ecx) = if cpu::cpuid(0, 0).eax >= EXTENDED_FEATURES {
+        let leaf = cpu::cpuid(EXTENDED_FEATURES, 0);
+        (leaf.ebx, leaf.ecx)
+    } else {
+        (0, 0)
+    };
     let mut control = cpu::read_cr4() | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PGE;
     for (present, bit) in [
         (basic.ecx & XSAVE != 0, cr4::OSXSAVE),
         (basic.edx & MCE != 0, cr4::MCE),
-        (extended(features.ebx, SMEP), cr4::SMEP),
-        (extended(features.ebx, SMAP), cr4::SMAP),
-        (extended(features.ecx, UMIP), cr4::UMIP),
+        (ebx & SMEP != 0, cr4::SMEP),
+        (ebx & SMAP != 0, cr4::SMAP),
+        (ecx & UMIP != 0, cr4::UMIP),
     ] {
         if present {
             control |= bit;

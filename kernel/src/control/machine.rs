@@ -57,9 +57,7 @@ impl AcpiHandler for DirectMap {
         let mapped = direct(HostPhysical::new(at as u64)).as_u64() as *mut T;
         // SAFETY: the address is not null, as DIRECT is not; the boot loader's tables map all of
         // physical memory there, and they are in force while the tables are read.
-        unsafe {
-            PhysicalMapping::new(at, NonNull::new_unchecked(mapped), size, size, *self)
-        }
+        unsafe { PhysicalMapping::new(at, NonNull::new_unchecked(mapped), size, size, *self) }
     }
 
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}

@@ -1,3 +1,14 @@
 //! Boot, life cycle, console.
 
+pub mod boot;
+pub mod clock;
+pub mod cores;
 pub mod framebuffer;
+pub mod ioapic;
+pub mod log;
+pub mod machine;
+pub mod memory_map;
+pub mod panic;
+pub mod plan;
+pub mod power;
+pub mod service;

@@ -1,7 +1,6 @@
-//! CR0, CR4 and XCR0: which bits are the guest's, and what a trapped write means.
+//! CR0 and CR4: which bits are the guest's, and what a trapped write means.
 
 use crate::arch::cpu::{cr0, cr4, efer};
-use crate::arch::vector::{XCR0_AVX, XCR0_AVX512, XCR0_SSE, XCR0_X87};
 
 /// Bits of CR0 that the hypervisor owns. NE must be 1 in VMX operation (SDM Vol. 3C, 24.8); CD
 /// and NW would take the caches of memory that is shared with the hypervisor.
@@ -82,17 +81,6 @@ pub fn write_cr0(value: u64, mode: &Mode) -> Result<Cr0Write, GeneralProtection>
     Ok(Cr0Write { cr0: shadow & !(cr0::CD | cr0::NW) | cr0::NE, shadow, efer: new_efer })
 }
 
-/// Whether XSETBV may put `value` into XCR0, of whose bits `supported` exist (SDM Vol. 1, 13.3).
-pub fn check_xcr0(value: u64, supported: u64) -> Result<(), GeneralProtection> {
-    let has = |bits: u64| value & bits == bits;
-    let avx_without_sse = has(XCR0_AVX) && !has(XCR0_SSE);
-    let part_of_avx512 = value & XCR0_AVX512 != 0 && !has(XCR0_AVX512 | XCR0_AVX);
-    if value & !supported != 0 || !has(XCR0_X87) || avx_without_sse || part_of_avx512 {
-        return Err(GeneralProtection);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,17 +124,5 @@ mod tests {
         assert_eq!(write_cr0(LONG.cr0, &without_pae), Err(GeneralProtection));
         let with_pcid = Mode { cr4: cr4::PAE | cr4::PCIDE, ..compatibility };
         assert_eq!(write_cr0(cr0::PE, &with_pcid), Err(GeneralProtection));
-    }
-
-    #[test]
-    fn xcr0_takes_only_whole_sets() {
-        let all = XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512;
-        for good in [1, 3, 7, all] {
-            assert_eq!(check_xcr0(good, all), Ok(()), "{good:#x}");
-        }
-        for bad in [0, 2, 5, 0x27, 0xE3, 1 << 9 | 1, 1 << 63 | 1] {
-            assert_eq!(check_xcr0(bad, all), Err(GeneralProtection), "{bad:#x}");
-        }
-        assert_eq!(check_xcr0(7, 3), Err(GeneralProtection), "AVX that the processor lacks");
     }
 }

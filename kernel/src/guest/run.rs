@@ -275,7 +275,7 @@ fn map_ram(ram: &GuestRam, core: Core<'_>) -> Result<Ept, StartError> {
                 len,
                 Rights::ALL,
                 MemoryType::WriteBack,
-                PageSize::Size1GiB,
+                PageSize::OneGib,
             )?;
         }
     }

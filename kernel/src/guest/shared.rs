@@ -37,8 +37,7 @@ impl Shared {
     /// Sends a device's interrupt: a real IPI with the guest's own vector. It goes to
     /// the guest's cores alone, whatever the guest has written into the IOAPIC.
     pub fn deliver(&self, message: &Message) {
-        let targets =
-            apic::destination_8(message.destination, message.logical, self.processors());
+        let targets = apic::destination_8(message.destination, message.logical, self.processors());
         for id in targets.iter() {
             if let Some(&core) = self.cores.get(id as usize) {
                 send_fixed(core, message.vector);

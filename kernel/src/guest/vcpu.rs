@@ -84,7 +84,7 @@ pub struct Vcpu {
     pub(super) clock: Clock,
     id: u32,
     apic: Shadow,
-    supported_xcr0: u64,
+    permitted_xcr0: u64,
     xcr0: u64,
     rdtscp: bool,
     invpcid: bool,
@@ -112,7 +112,7 @@ impl Vcpu {
             clock,
             id,
             apic: Shadow::new(),
-            supported_xcr0: vector::supported(),
+            permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),
             invpcid: capabilities.has(Secondary::INVPCID),
@@ -358,7 +358,8 @@ impl Vcpu {
             // Eight bytes: two accesses, as a 32-bit bus does it.
             None => {
                 let low = platform.mmio_read(at, Width::Dword);
-                let high = at.checked_add(4).map_or(u32::MAX, |at| platform.mmio_read(at, Width::Dword));
+                let high =
+                    at.checked_add(4).map_or(u32::MAX, |at| platform.mmio_read(at, Width::Dword));
                 u64::from(high) << 32 | u64::from(low)
             }
         }
@@ -438,12 +439,12 @@ impl Vcpu {
 
     fn control_register(&mut self, registers: &Registers) -> Served {
         let access = ControlRegisterAccess::decode(self.vmcs.info(InfoField::QUALIFICATION));
-        let (0, ControlRegisterOperation::MovTo { source }) = (access.register, access.operation)
+        let (0, ControlRegisterOperation::MoveTo { from }) = (access.register, access.operation)
         else {
             // Of CR4, only bits that no guest may set are trapped; CR3 and CR8 are not.
             return GeneralProtection.into();
         };
-        let value = match usize::from(source) {
+        let value = match usize::from(from) {
             reg::RSP => self.vmcs.read(GuestField::RSP),
             index => registers.0[index % registers.0.len()],
         };
@@ -472,8 +473,7 @@ impl Vcpu {
     fn xsetbv(&mut self, registers: &Registers) -> Served {
         let index = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
-        let valid = control_registers::check_xcr0(value, self.supported_xcr0);
-        if index != 0 || valid.is_err() {
+        if index != 0 || !cpuid::valid_xcr0(value, self.permitted_xcr0) {
             return GeneralProtection.into();
         }
         // SAFETY: the value was checked against what the processor supports, and root mode has

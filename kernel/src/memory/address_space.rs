@@ -192,11 +192,20 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Copies one page's mapping from the tables that are in force, with its rights.
-    fn adopt_page(&mut self, page: u64, tables: &mut TablePool) -> Result<bool, MapFailed> {
+    /// Copies one page's mapping from the tables that are in force, with the rights in `keep`.
+    fn adopt_page(
+        &mut self,
+        page: u64,
+        keep: PageTableFlags,
+        tables: &mut TablePool,
+    ) -> Result<bool, MapFailed> {
         let Some((physical, flags)) = translate(HostVirtual::new(page)) else { return Ok(false) };
-        let keep = PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
-        let flags = PageTableFlags::PRESENT | flags & keep;
+        let forced = if keep.contains(PageTableFlags::WRITABLE) {
+            PageTableFlags::empty()
+        } else {
+            PageTableFlags::NO_EXECUTE
+        };
+        let flags = PageTableFlags::PRESENT | forced | flags & keep;
         // SAFETY: the same page with the same rights as now.
         unsafe {
             map_page::<Size4KiB>(&mut self.mapper(), page, physical.as_u64(), flags, tables)?;
@@ -205,11 +214,22 @@ impl AddressSpace {
     }
 
     /// Copies the mappings of a range of pages from the tables that are in force; returns how many.
-    pub fn adopt(&mut self, range: Range<u64>, tables: &mut TablePool) -> Result<usize, MapFailed> {
+    /// They keep their rights, or become data that is only read.
+    pub fn adopt(
+        &mut self,
+        range: Range<u64>,
+        read_only: bool,
+        tables: &mut TablePool,
+    ) -> Result<usize, MapFailed> {
+        let keep = if read_only {
+            PageTableFlags::NO_EXECUTE
+        } else {
+            PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE
+        };
         let mut adopted = 0;
         let mut page = range.start & !(FRAME_SIZE - 1);
         while page < range.end {
-            adopted += usize::from(self.adopt_page(page, tables)?);
+            adopted += usize::from(self.adopt_page(page, keep, tables)?);
             // The image may end at the very top of the address space.
             let Some(next) = page.checked_add(FRAME_SIZE) else { break };
             page = next;

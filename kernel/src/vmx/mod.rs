@@ -4,5 +4,5 @@ pub mod bitmap;
 pub mod capability;
 pub mod controls;
 pub mod ept;
-pub mod vmcs;
 pub mod exit;
+pub mod vmcs;

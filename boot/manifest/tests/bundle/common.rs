@@ -3,7 +3,6 @@
 use bulkhead_manifest::{
     BlobIndex, Bundle, Descriptor, Guest, KernelKind, Options, Restart, Writer,
 };
-use sha2::{Digest, Sha256};
 
 /// Where the header's fields are.
 pub const DESCRIPTOR_LENGTH: std::ops::Range<usize> = 12..16;
@@ -47,7 +46,7 @@ pub fn with_descriptor_bytes(bytes: &[u8], edit: impl FnOnce(&mut Vec<u8>)) -> V
     edit(&mut encoded);
     let mut out = bytes[..HEADER].to_vec();
     out[DESCRIPTOR_LENGTH].copy_from_slice(&u32::try_from(encoded.len()).unwrap().to_le_bytes());
-    out[DIGEST].copy_from_slice(&Sha256::digest(&encoded));
+    out[DIGEST].copy_from_slice(blake3::hash(&encoded).as_bytes());
     out.extend(encoded);
     if let Some(rest) = bytes.get(out.len()..) {
         out.extend_from_slice(rest);

@@ -77,14 +77,14 @@ fn altered() {
     let mut bytes = small();
     bytes[60] ^= 1;
     let text = message(&bytes);
-    assert!(text.starts_with("bundle descriptor is altered: its SHA-256 begins "), "{text}");
+    assert!(text.starts_with("bundle descriptor is altered: its BLAKE3 begins "), "{text}");
 
     let mut bytes = small();
     bytes[8193] ^= 1;
-    // As printed by `printf 'rd!' | sha256sum`, and the same of `re!`.
+    // As printed by `printf 'rd!' | b3sum`, and the same of `re!`.
     assert_eq!(
         message(&bytes),
-        "blob 1 (\"initramfs\") is altered: its SHA-256 begins 3efdf25a94522451, 476f8e6a981ec6f3 was recorded; \
+        "blob 1 (\"initramfs\") is altered: its BLAKE3 begins 230338f1a9fbf032, b0b06af669532d0c was recorded; \
          write the image again"
     );
 }

@@ -1,0 +1,267 @@
+//! From the boot loader's hands to the service loop.
+//!
+//! The order matters: what can make us refuse comes before what costs time; the
+//! ACPI tables are read while the boot loader's map of all memory is still
+//! there; the other cores start when all that is shared is mapped.
+
+use super::cores::{self, Core};
+use super::framebuffer::{Geometry, PixelOrder, TextScreen};
+use super::ioapic::Ioapic;
+use super::log as console;
+use super::machine::{self, Machine};
+use super::memory_map::{self, Division, Kept};
+use super::service::{self, Service};
+use super::{clock, plan};
+use crate::arch::rates::{self, Rates};
+use crate::arch::smp::Trampoline;
+use crate::arch::{apic, cpu, interrupts, stack};
+use crate::guest::clock::Clock;
+use crate::memory::address_space::{MapFailed, TablePool, direct};
+use crate::memory::{FramePool, HostPhysical, KernelHeap};
+use crate::vmx::capability::{Capabilities, ThisProcessor};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use bootloader_api::BootInfo;
+use bootloader_api::info::{FrameBuffer, FrameBufferInfo, PixelFormat};
+use bulkhead_manifest::Bundle;
+use core::fmt::Display;
+use log::{error, info, warn};
+
+/// Most cores that are used.
+const MAX_CORES: usize = 64;
+/// Interrupts of the service core's timer in a second.
+const SERVICE_TICKS: u64 = 100;
+/// Vectors of the service core.
+const SERIAL_VECTOR: u8 = 0x21;
+const TIMER_VECTOR: u8 = 0x22;
+
+/// What is still needed once stack and page tables are the hypervisor's own.
+struct Rest {
+    machine: Machine,
+    bundle: &'static [u8],
+    guests: FramePool,
+    trampoline: Trampoline,
+    framebuffer: Option<(&'static mut [u8], FrameBufferInfo)>,
+}
+
+/// The hypervisor does not start: says why in one line, for the operator and for tools.
+fn refuse(why: impl Display) -> ! {
+    console::line(format_args!("bulkhead: refused: {why}"));
+    cpu::park()
+}
+
+/// Boots the hypervisor. Does not return.
+///
+/// # Safety
+/// To be called once, by the boot loader's entry, with its page tables in force: they map all
+/// physical memory at [`direct`]. `heap` is the global allocator, still without memory.
+pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
+    console::start();
+    console::line(format_args!("Bulkhead {}", env!("CARGO_PKG_VERSION")));
+    console::line(format_args!("bulkhead: image base {:#x}", info.kernel_image_offset));
+    if let Err(refusal) = Capabilities::check(&ThisProcessor) {
+        refuse(refusal);
+    }
+    // SAFETY: the caller's contract: the regions are the boot loader's, and nothing is used yet.
+    let divided = unsafe { memory_map::divide(&info.memory_regions) };
+    let Division { heap: heap_memory, tables, low, guests } = match divided {
+        Ok(division) => division,
+        Err(too_little) => refuse(format_args!(
+            "too little memory: {} MiB are free, 32 MiB are needed for the hypervisor alone",
+            too_little.usable >> 20
+        )),
+    };
+    let owned = [&heap_memory, &tables, &low].map(|r| r.start().as_u64()..r.end().as_u64());
+    // SAFETY: the range is ours alone, and mapped at DIRECT before and after the switch.
+    unsafe {
+        let start = direct(heap_memory.start()).as_u64() as *mut u8;
+        heap.start(start, heap_memory.len() as usize);
+    }
+    let Some(rsdp) = info.rsdp_addr.into_option() else {
+        refuse("the firmware gives no ACPI tables (RSDP)")
+    };
+    // SAFETY: the boot loader's tables are in force.
+    let machine = match unsafe { machine::read(HostPhysical::new(rsdp)) } {
+        Ok(machine) => machine,
+        Err(error) => refuse(format_args!("the firmware's ACPI tables are of no use: {}", error.0)),
+    };
+    let framebuffer = info.framebuffer.take().map(|framebuffer: FrameBuffer| {
+        let info = framebuffer.info();
+        (framebuffer.into_buffer(), info)
+    });
+    let bundle = bundle(info);
+    let range = |bytes: &[u8]| bytes.as_ptr_range().start as u64..bytes.as_ptr_range().end as u64;
+    let kept = Kept {
+        bundle: range(bundle),
+        framebuffer: framebuffer.as_ref().map_or(0..0, |(buffer, _)| range(buffer)),
+    };
+
+    let mut tables = TablePool::new(tables);
+    let prepared = (|| -> Result<_, MapFailed> {
+        let mut space = memory_map::build(&machine, owned, &kept, &mut tables)?;
+        let cores = prepare_cores(&machine, &mut space, &mut tables)?;
+        let startup = memory_map::startup_space(&space, &low, &mut tables)?;
+        Ok((cores, startup))
+    })();
+    let (cores, startup) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => refuse(format_args!("the hypervisor's page tables: {error:?}")),
+    };
+    // SAFETY: the low frame is ours, below 1 MiB, and mapped by the boot loader's tables; the
+    // start-up tables map it one to one.
+    let trampoline =
+        unsafe { Trampoline::install(low.start(), direct(low.start()), startup.root()) };
+    let (root, top) = (cores[0].root(), cores[0].stack_top());
+    cores::publish(cores, tables);
+    let rest = Box::new(Rest { machine, bundle, guests, trampoline, framebuffer });
+    // SAFETY: the new tables map the image, the heap with `rest`, and the stack.
+    unsafe { stack::enter(root, top, on_own_stack, Box::into_raw(rest) as u64) }
+}
+
+/// The ramdisk as the boot loader mapped it; empty when there is none.
+fn bundle(info: &BootInfo) -> &'static [u8] {
+    let Some(start) = info.ramdisk_addr.as_ref().copied() else { return &[] };
+    let range = start..start.saturating_add(info.ramdisk_len);
+    if !memory_map::is_mapped(&range) {
+        return &[];
+    }
+    // SAFETY: each page is mapped, and the memory is the boot loader's for good: nobody writes it.
+    unsafe { core::slice::from_raw_parts(start as *const u8, info.ramdisk_len as usize) }
+}
+
+/// The boot processor first, as the service core, then the others in the firmware's order.
+fn prepare_cores(
+    machine: &Machine,
+    space: &mut crate::memory::address_space::AddressSpace,
+    tables: &mut TablePool,
+) -> Result<Vec<Core>, MapFailed> {
+    /// CPUID.1:EBX\[31:24\] is the initial APIC ID; it is enough to find the boot processor's entry.
+    const INITIAL_APIC_ID_SHIFT: u32 = 24;
+    let own = cpu::cpuid(1, 0).ebx >> INITIAL_APIC_ID_SHIFT;
+    let mut ids: Vec<_> = machine.processors.clone();
+    ids.sort_by_key(|id| (id.0 & 0xFF != own, id.0));
+    ids.dedup();
+    ids.truncate(MAX_CORES);
+    let mut cores = Vec::new();
+    for (index, id) in ids.into_iter().enumerate() {
+        cores.push(Core::prepare(index, id, space, tables)?);
+    }
+    Ok(cores)
+}
+
+extern "C" fn on_own_stack(rest: u64) -> ! {
+    // SAFETY: `start` made the box and passes it on.
+    let rest = *unsafe { Box::from_raw(rest as *mut Rest) };
+    let Rest { machine, bundle, guests, trampoline, framebuffer } = rest;
+    // SAFETY: this is the boot processor, on its own stack, with interrupts off.
+    unsafe { cores::bring_up_service_core() };
+    rates::mask_legacy_pics();
+    let bundle = match Bundle::parse(bundle) {
+        Ok(bundle) => bundle,
+        Err(error) => refuse(error),
+    };
+    if bundle.options().framebuffer_log
+        && let Some((pixels, info)) = framebuffer
+    {
+        show_on_screen(pixels, info);
+    }
+    let rates = match rates::measure() {
+        Ok(rates) => rates,
+        Err(_) => refuse("the PIT (8254) does not count, so that no clock can be measured"),
+    };
+    console::set_rate(rates.tsc_hz);
+    let clock = start_clock(rates);
+    start_cores(&trampoline, rates);
+    let usable = cores::report();
+    info!(
+        "{} cores, of which {usable} can run guests; TSC {} kHz, APIC timer {} kHz; {} MiB for guests",
+        cores::all().len(),
+        rates.tsc_hz / 1000,
+        rates.apic_timer_hz / 1000,
+        guests.free_bytes() >> 20
+    );
+    let total = u32::try_from(usable + 1).unwrap_or(u32::MAX);
+    if let Err(error) = bundle.descriptor().fits(total, guests.free_bytes()) {
+        refuse(error);
+    }
+    let placed = match plan::place(&bundle, guests, clock) {
+        Ok(placed) => placed,
+        Err(error) => refuse(error),
+    };
+    interrupts::set_handler(cores::DOORBELL_VECTOR, || {});
+    interrupts::set_handler(TIMER_VECTOR, || {});
+    interrupts::set_handler(SERIAL_VECTOR, || {});
+    route_serial(&machine);
+    // SAFETY: the vector has a handler.
+    unsafe {
+        let ticks = rates.apic_timer_hz / SERVICE_TICKS;
+        apic::timer_periodic(TIMER_VECTOR, u32::try_from(ticks).unwrap_or(u32::MAX));
+    }
+    let (powered_off, faulted) = Service::new(placed).run();
+    service::finish(powered_off, faulted, machine.soft_off)
+}
+
+fn start_clock(rates: Rates) -> Clock {
+    let unix_seconds = clock::read().unwrap_or_else(|| {
+        warn!("the real-time clock shows no valid time: guests start at 1970");
+        0
+    });
+    Clock { rates, tsc: cpu::rdtsc(), unix_seconds }
+}
+
+fn start_cores(trampoline: &Trampoline, rates: Rates) {
+    let delay = |micros: u64| {
+        let start = cpu::rdtsc();
+        let ticks = micros * rates.tsc_hz / 1_000_000;
+        while cpu::rdtsc().wrapping_sub(start) < ticks {
+            cpu::pause();
+        }
+    };
+    for core in &cores::all()[1..] {
+        // SAFETY: the core waits for INIT-SIPI since reset, and its stack is nobody else's.
+        let started = unsafe {
+            trampoline.start(
+                core.apic,
+                core.stack_top(),
+                cores::application_core,
+                core.index as u64,
+                delay,
+            )
+        };
+        if started.is_err() {
+            error!("core {} (APIC ID {}) does not answer", core.index, core.apic.0);
+        }
+    }
+}
+
+fn route_serial(machine: &Machine) {
+    let Some(route) = &machine.serial else {
+        warn!("no IOAPIC for the serial port: input is polled");
+        return;
+    };
+    // SAFETY: the page is mapped uncached at DIRECT, and this is the only user.
+    let mut ioapic = unsafe { Ioapic::new(direct(route.ioapic)) };
+    ioapic.mask_all();
+    if console::enable_input_interrupt() {
+        ioapic.route(route, SERIAL_VECTOR, cores::all()[0].apic);
+    }
+}
+
+fn show_on_screen(pixels: &'static mut [u8], info: FrameBufferInfo) {
+    let order = match info.pixel_format {
+        PixelFormat::Rgb => PixelOrder::Rgb,
+        PixelFormat::Bgr => PixelOrder::Bgr,
+        PixelFormat::U8 => PixelOrder::Grey,
+        _ => return,
+    };
+    let geometry = Geometry {
+        width: info.width,
+        height: info.height,
+        stride: info.stride,
+        bytes_per_pixel: info.bytes_per_pixel,
+        order,
+    };
+    if let Some(screen) = TextScreen::new(pixels, geometry) {
+        console::add_screen(Box::leak(Box::new(screen)));
+    }
+}

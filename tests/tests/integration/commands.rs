@@ -1,0 +1,77 @@
+//! What `cargo xtask` says to bad input, and `flash`.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use bulkhead_tests::xtask;
+use libtest_mimic::Trial;
+
+use crate::trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("manifest::an_unknown_key_is_named", |_| {
+            refused(&GOOD.replace("cores", "coers"), &["coers", "cores"])
+        }),
+        trial("manifest::a_missing_kernel_file_is_named", |_| {
+            refused(GOOD, &["guest \"one\"", "kernel", "missing.elf"])
+        }),
+        trial("manifest::zero_cores_are_refused", |_| {
+            refused(&GOOD.replace("cores = 1", "cores = 0"), &["guest \"one\"", "cores = 0"])
+        }),
+        trial("manifest::two_guests_of_one_name_are_refused", |_| {
+            refused(&format!("{GOOD}\n{GOOD}"), &["\"one\""])
+        }),
+        trial("manifest::a_kernel_that_is_none_is_refused", |_| {
+            let manifest = GOOD.replace("missing.elf", "/etc/passwd");
+            refused(&manifest, &["guest \"one\"", "bzImage", "ELF"])
+        }),
+        trial("manifest::a_manifest_that_is_not_there_is_named", |_| {
+            let run = xtask(&["run", "/nonexistent/guests.toml"], "")?;
+            run.expect(1, &["/nonexistent/guests.toml"])
+        }),
+        trial("flash::a_file_is_written_only_after_yes", flash),
+        trial("flash::a_null_device_is_refused", |_| {
+            let flash = xtask(&["flash", "--image", "/etc/passwd", "/dev/null"], "yes\n")?;
+            flash.expect(1, &["/dev/null is not a disk"])
+        }),
+    ]
+}
+
+/// A manifest in which nothing is wrong but that its kernel is not there.
+const GOOD: &str = "[[guest]]\nname = \"one\"\ncores = 1\nmemory = \"16 MiB\"\n\
+                    kernel = \"missing.elf\"\n";
+
+/// `cargo xtask image` refuses a manifest, with all of the texts in what it says, and writes no
+/// image.
+fn refused(manifest: &str, texts: &[&str]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("guests.toml");
+    fs::write(&path, manifest)?;
+    let image = folder.path().join("out.img");
+    let arguments = ["image".as_ref(), path.as_os_str(), "-o".as_ref(), image.as_os_str()];
+    xtask(&arguments, "")?.expect(1, &[texts, &["guests.toml"]].concat())?;
+    ensure!(!image.exists(), "an image was written");
+    Ok(())
+}
+
+fn flash(_: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (image, device) = (folder.path().join("image"), folder.path().join("device"));
+    fs::write(&image, vec![0x5a; 5 << 20])?;
+    fs::write(&device, vec![0; 8 << 20])?;
+    let arguments = |extra: &'static [&'static str]| {
+        let mut arguments = vec!["flash".as_ref(), "--image".as_ref(), image.as_os_str()];
+        arguments.extend(extra.iter().map(|word| std::ffi::OsStr::new(*word)));
+        arguments.push(device.as_os_str());
+        arguments
+    };
+    xtask(&arguments(&[]), "yes\n")?.expect(1, &["--allow-loop"])?;
+    xtask(&arguments(&["--allow-loop"]), "no\n")?.expect(1, &["Nothing was written"])?;
+    ensure!(fs::read(&device)?.iter().all(|&byte| byte == 0), "it was written without leave");
+    xtask(&arguments(&["--allow-loop"]), "yes\n")?.expect(0, &["This is on it"])?;
+    let now = fs::read(&device)?;
+    ensure!(now.len() == 8 << 20 && now[..5 << 20].iter().all(|&byte| byte == 0x5a));
+    ensure!(now[5 << 20..].iter().all(|&byte| byte == 0), "more was written than the image");
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Reading the hypervisor's lines in the stream from the serial port, which carries the guest's
+//! console, too.
+
+/// How much of a line is looked at. The hypervisor's own lines are shorter.
+const LONGEST: usize = 512;
+
+/// A line that means something to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Where the hypervisor was loaded: its link addresses count from there.
+    ImageBase(u64),
+    /// The hypervisor itself failed.
+    Panic(String),
+    /// A return address of a panic's backtrace.
+    Backtrace(u64),
+    /// The hypervisor does not start, and says why.
+    Refused(String),
+    /// The last line of a run.
+    Stopped {
+        /// Guests that ended as they should.
+        powered_off: u32,
+        /// Guests that were stopped for a fault.
+        faulted: u32,
+    },
+}
+
+/// Finds events in the stream, whatever pieces it comes in.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    line: Vec<u8>,
+}
+
+impl Watcher {
+    /// Takes the next piece. Gives the events in it, each with the place in the piece at which its
+    /// line ends.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<(usize, Event)> {
+        let mut events = Vec::new();
+        for (at, &byte) in bytes.iter().enumerate() {
+            if byte == b'\n' {
+                events.extend(event(&self.line).map(|event| (at + 1, event)));
+                self.line.clear();
+            } else if self.line.len() < LONGEST {
+                self.line.push(byte);
+            }
+        }
+        events
+    }
+}
+
+fn event(line: &[u8]) -> Option<Event> {
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_end_matches('\r');
+    if let Some(rest) = line.strip_prefix("bulkhead: ") {
+        if let Some(reason) = rest.strip_prefix("refused: ") {
+            return Some(Event::Refused(reason.to_string()));
+        }
+        if let Some(address) = rest.strip_prefix("image base ") {
+            return hexadecimal(address).map(Event::ImageBase);
+        }
+        let counts = rest.strip_prefix("all guests stopped: ")?;
+        let (powered_off, faulted) = counts.split_once(", ")?;
+        return Some(Event::Stopped {
+            powered_off: powered_off.strip_suffix(" powered off")?.parse().ok()?,
+            faulted: faulted.strip_suffix(" faulted")?.parse().ok()?,
+        });
+    }
+    if let Some(address) = line.strip_prefix("  backtrace: ") {
+        return hexadecimal(address).map(Event::Backtrace);
+    }
+    let panic = line.strip_prefix("panic: ")?;
+    panic.starts_with("core ").then(|| Event::Panic(panic.to_string()))
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(text: &str) -> Vec<Event> {
+        Watcher::default().feed(text.as_bytes()).into_iter().map(|(_, event)| event).collect()
+    }
+
+    #[test]
+    fn a_run_is_understood() {
+        let text = "bulkhead: image base 0xffff800000000000\r\n\
+                    panic: core 1: no such thing at kernel/src/main.rs:7\n\
+                    \x20 backtrace: 0xffff800000001234\n\
+                    bulkhead: all guests stopped: 2 powered off, 1 faulted\n";
+        let panic = "core 1: no such thing at kernel/src/main.rs:7".to_string();
+        let expected = [
+            Event::ImageBase(0xffff_8000_0000_0000),
+            Event::Panic(panic),
+            Event::Backtrace(0xffff_8000_0000_1234),
+            Event::Stopped { powered_off: 2, faulted: 1 },
+        ];
+        assert_eq!(events(text), expected);
+        // The same in pieces of one byte.
+        let mut watcher = Watcher::default();
+        let pieces = text.as_bytes().chunks(1).flat_map(|piece| watcher.feed(piece));
+        assert!(pieces.eq(expected.map(|event| (1, event))));
+    }
+
+    #[test]
+    fn only_whole_lines_count() {
+        assert_eq!(events("bulkhead: refused: no VT-x"), []);
+        assert_eq!(events("~ # echo bulkhead: refused: no\n"), []);
+        assert_eq!(events("bulkhead: refused: no VT-x\n"), [Event::Refused("no VT-x".into())]);
+        assert_eq!(events("bulkhead: all guests stopped: x powered off, 1 faulted\n"), []);
+        assert_eq!(events("  backtrace: ffff\n"), []);
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_memory() {
+        let mut watcher = Watcher::default();
+        for _ in 0..1000 {
+            watcher.feed(&[b'x'; 4096]);
+        }
+        assert!(watcher.line.len() <= LONGEST);
+    }
+}

@@ -1,0 +1,117 @@
+//! Bochs: the machine with VT-x on any host.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::Machine;
+use crate::image::Firmware;
+use crate::packages;
+
+/// The processor with everything that Bulkhead needs.
+const CPU: &str = "corei7_skylake_x";
+/// Bochs's own limit.
+const MOST_CORES: u32 = 8;
+
+/// The command that runs a machine, its configuration written to the machine's folder.
+pub fn command(machine: &Machine, port: u16) -> Result<Command> {
+    packages::ensure(packages::BOCHS)?;
+    if machine.firmware != Firmware::Bios {
+        bail!("Bochs has no UEFI firmware; use --firmware bios, or --emulator qemu");
+    }
+    if !(1..=MOST_CORES).contains(&machine.cores) {
+        bail!("Bochs has 1 to {MOST_CORES} cores, not {}", machine.cores);
+    }
+    let configuration = machine.folder.join("bochsrc");
+    let debugger = machine.folder.join("debugger");
+    write(&configuration, &configuration_of(machine, port)?)?;
+    // Debian's Bochs has its debugger compiled in and waits for a command.
+    write(&debugger, "c\n")?;
+    // Into a pipe Bochs would write its tick counts block by block: minutes apart.
+    let mut command = Command::new("stdbuf");
+    command.args(["--output=L", "bochs-bin", "-q", "-unlock"]);
+    command.arg("-f").arg(configuration).arg("-rc").arg(debugger);
+    // Its one display that runs without a screen. It wants a sound device, too.
+    command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
+    command.current_dir(&machine.folder);
+    Ok(command)
+}
+
+/// The ticks that a line of Bochs's output reports: it prints those of each second.
+pub fn ticks_in(line: &str) -> u64 {
+    let Some(rest) = line.trim_start().strip_prefix("IPS: ") else { return 0 };
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().unwrap_or(0)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
+    let image = quoted(&machine.image)?;
+    let log = quoted(&machine.folder.join("bochs.log"))?;
+    let cpu = machine.cpu.as_deref().unwrap_or(CPU);
+    let Machine { cores, memory_mib, instructions_per_second, .. } = machine;
+    // The cirrus card, as the boot stages choose a mode of Bochs's own card that they cannot use.
+    // `print_timestamps` is what prints the ticks of each second.
+    Ok(format!(
+        "display_library: sdl2\n\
+         cpu: model={cpu}, count={cores}, ips={instructions_per_second}, reset_on_triple_fault=0\n\
+         memory: guest={memory_mib}, host={memory_mib}\n\
+         romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
+         vgaromimage: file=/usr/share/vgabios/vgabios.cirrus.bin\n\
+         vga: extension=cirrus\n\
+         pci: enabled=1, chipset=i440fx, slot1=cirrus\n\
+         ata0-master: type=disk, path=\"{image}\", mode=flat\n\
+         boot: disk\n\
+         com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
+         clock: sync=none, time0=utc\n\
+         print_timestamps: enabled=1\n\
+         panic: action=fatal\n\
+         log: \"{log}\"\n"
+    ))
+}
+
+/// A path as it may stand in quotes in the configuration.
+fn quoted(path: &Path) -> Result<String> {
+    match std::path::absolute(path)?.to_str() {
+        Some(text) if !text.contains(['"', '\n', '$']) => Ok(text.to_string()),
+        _ => bail!("{}: Bochs cannot take a path with quotes, `$` or line ends", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_says_what_the_machine_is() {
+        let mut machine = Machine::new("/images/a b.img", "/logs");
+        machine.cores = 4;
+        machine.memory_mib = 1024;
+        machine.cpu = Some("core2_penryn_t9600".into());
+        let text = configuration_of(&machine, 4711).unwrap();
+        let cpu = "cpu: model=core2_penryn_t9600, count=4, ips=10000000, reset_on_triple_fault=0";
+        assert!(text.lines().any(|line| line == cpu), "{text}");
+        assert!(text.contains("memory: guest=1024, host=1024\n"));
+        assert!(text.contains("path=\"/images/a b.img\""));
+        assert!(text.contains("dev=127.0.0.1:4711\n"));
+        assert!(text.contains("log: \"/logs/bochs.log\"\n"));
+    }
+
+    #[test]
+    fn a_path_that_would_end_its_quotes_is_refused() {
+        let machine = Machine::new("/images/\".img", "/logs");
+        assert!(configuration_of(&machine, 1).is_err());
+    }
+
+    #[test]
+    fn ticks_are_read_from_the_lines_of_each_second() {
+        assert_eq!(ticks_in("IPS: 32352955\taverage = 32352955\t\t(1s)\n"), 32_352_955);
+        assert_eq!(ticks_in("Next at t=0\n"), 0);
+        assert_eq!(ticks_in("IPS: \n"), 0);
+    }
+}

@@ -1,0 +1,51 @@
+//! What guests run: kernels of Debian, initramfs with busybox, and the small guests of the tests.
+
+mod busybox;
+mod cpio;
+mod debian;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use bulkhead_boot::Source;
+
+use crate::toolchain::{TARGET, Toolchain};
+use crate::{process, workspace};
+
+/// The file of a kernel or initramfs that a manifest names: fetches or makes it where it is not
+/// a file already.
+pub fn resolve(source: &Source) -> Result<PathBuf> {
+    // Two at a time would unpack into each other's folder.
+    let _lock = match source {
+        Source::File(_) => None,
+        _ => Some(workspace::lock(&workspace::target().join("guests"))?),
+    };
+    match source {
+        Source::File(path) => Ok(path.clone()),
+        Source::Debian { package } => debian::kernel(package),
+        Source::Busybox { script } => busybox::initramfs(script),
+        other => bail!("{other:?}: xtask does not know this kind of source"),
+    }
+}
+
+/// Builds a guest written for the tests, a binary of the package `bulkhead-guests`, and gives its
+/// ELF file.
+pub fn build_test_guest(toolchain: &Toolchain, name: &str) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo_for_metal_at_fixed_addresses("build");
+    cargo.args(["--quiet", "--package", "bulkhead-guests", "--features", "metal"]);
+    cargo.args(["--profile", "kernel", "--bin", name]);
+    process::run(&mut cargo, &format!("building the test guest {name}"))?;
+    Ok(workspace::metal_target().join(TARGET).join("kernel").join(name))
+}
+
+/// Where fetched and made things are kept, by what they are for.
+fn folder(purpose: &str) -> PathBuf {
+    workspace::target().join("guests").join(purpose)
+}
+
+/// Writes a file beside its place and moves it there: whoever finds it finds all of it.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let unfinished = path.with_extension("part");
+    std::fs::write(&unfinished, bytes)?;
+    std::fs::rename(&unfinished, path)
+}
