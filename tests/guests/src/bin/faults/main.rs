@@ -1,0 +1,119 @@
+//! A guest that does what it cannot go on from; `fault=NAME` on the command line says what. Each
+//! prints a line, does it, and prints another if it is still there.
+#![no_std]
+#![no_main]
+
+mod task_switch;
+
+use bulkhead_guests::boot::BootParams;
+use bulkhead_guests::cpu::{self, TablePointer};
+use bulkhead_guests::{console, entry, power, println};
+use core::arch::asm;
+
+entry!(main);
+
+/// Guest-physical addresses where there is neither RAM nor a device; where PCs have the HPET, and
+/// in the hole for PCI.
+const NOWHERE: u64 = 0xFED0_0000;
+const NOWHERE_ELSE: u64 = 0xD000_0000;
+/// Of a page-table entry: present and writable.
+const PRESENT: u64 = 0b11;
+
+const FAULTS: [(&str, &str, fn()); 10] = [
+    ("fetch", "jumping to where there is no RAM", fetch),
+    ("page-table", "using a page table where there is no RAM", page_table),
+    ("page-root", "loading CR3 with an address where there is no RAM", page_root),
+    ("stack", "taking an exception on a stack where there is no RAM", stack),
+    ("interrupt-table", "taking an exception by a table where there is no RAM", interrupt_table),
+    ("undecodable", "a locked exchange where there is no RAM", undecodable),
+    ("string", "copying a string from where there is no RAM", string),
+    ("vector", "loading a vector register from where there is no RAM", vector),
+    ("task-switch", "switching tasks by hardware", task_switch::switch),
+    ("triple", "taking an exception without a table", triple),
+];
+
+fn main(boot: &BootParams) -> ! {
+    let wanted = boot.option("fault").unwrap_or("");
+    match FAULTS.into_iter().find(|&(name, ..)| name == wanted) {
+        Some((name, what, act)) => {
+            println!("fault {name}: {what}");
+            console::flush();
+            act();
+            println!("fault {name}: survived");
+        }
+        None => {
+            println!("fault={wanted}: no such fault; there are:");
+            for (name, what, _) in FAULTS {
+                println!("  {name}: {what}");
+            }
+        }
+    }
+    power::power_off()
+}
+
+fn fetch() {
+    // SAFETY: the guest ends here.
+    unsafe { asm!("call {}", in(reg) NOWHERE) };
+}
+
+fn page_table() {
+    /// The second entry of the top-level table, and the address that it translates.
+    const ENTRY: usize = 1;
+    const ADDRESS: u64 = 1 << 39;
+    let root = cpu::read_cr3() as *mut u64;
+    // SAFETY: the loader's table, mapped one to one; the entry was empty, and the guest ends here.
+    unsafe {
+        root.add(ENTRY).write_volatile(NOWHERE_ELSE | PRESENT);
+        asm!("mov al, [{}]", in(reg) ADDRESS, out("al") _);
+    }
+}
+
+fn page_root() {
+    // SAFETY: the guest ends here.
+    unsafe { cpu::write_cr3(NOWHERE_ELSE) };
+}
+
+fn stack() {
+    // SAFETY: the guest ends here.
+    unsafe { asm!("mov rsp, {}", "int3", in(reg) NOWHERE_ELSE + 0x1000, options(noreturn)) };
+}
+
+fn interrupt_table() {
+    let table = TablePointer { limit: 0xFFF, base: NOWHERE_ELSE };
+    // SAFETY: the guest ends here.
+    unsafe {
+        cpu::load_interrupt_table(&table);
+        asm!("int3");
+    }
+}
+
+fn undecodable() {
+    // SAFETY: the guest ends here.
+    unsafe {
+        asm!("lock cmpxchg [{at}], {value}", at = in(reg) NOWHERE, value = in(reg) 1u64,
+            inout("rax") 0u64 => _);
+    }
+}
+
+fn string() {
+    let mut copy = [0u8; 64];
+    // SAFETY: writes the array; the guest ends here.
+    unsafe {
+        asm!("rep movsb", inout("rsi") NOWHERE => _, inout("rdi") &raw mut copy => _,
+            inout("rcx") copy.len() => _);
+    }
+}
+
+fn vector() {
+    /// CR4: SSE can be used.
+    const OSFXSR: u64 = 1 << 9;
+    // SAFETY: the guest ends here, and no code of its own uses vector registers.
+    unsafe {
+        cpu::write_cr4(cpu::read_cr4() | OSFXSR);
+        asm!("movups xmm0, [{}]", in(reg) NOWHERE);
+    }
+}
+
+fn triple() {
+    cpu::triple_fault()
+}

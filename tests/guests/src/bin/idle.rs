@@ -1,0 +1,38 @@
+//! A guest in its steady state: sleeps, wakes at its timer's interrupt, sleeps again. After it
+//! has begun, it should cause no exit until it is done.
+//!
+//! Command line: `ticks=N` interrupts, 100 without it, every `period=N` of the timer's ticks.
+//! A heartbeat is printed at the beginning and at the end only, as the console exits.
+#![no_std]
+#![no_main]
+
+use bulkhead_guests::boot::BootParams;
+use bulkhead_guests::{apic, cpu, entry, interrupts, power, println};
+
+entry!(main);
+
+const TIMER_VECTOR: u8 = 0x40;
+const DEFAULT_TICKS: u64 = 100;
+const DEFAULT_PERIOD: u32 = 100_000;
+
+fn main(boot: &BootParams) -> ! {
+    let ticks = number(boot, "ticks", DEFAULT_TICKS);
+    let period = number(boot, "period", DEFAULT_PERIOD);
+    println!("idle for {ticks} ticks of {period}");
+    apic::enable();
+    apic::start_periodic(TIMER_VECTOR, period);
+    while interrupts::count(TIMER_VECTOR) < ticks {
+        cpu::halt();
+    }
+    apic::stop_timer();
+    println!("heartbeat: {} ticks", interrupts::count(TIMER_VECTOR));
+    power::power_off()
+}
+
+/// A number on the command line.
+fn number<T: core::str::FromStr>(boot: &BootParams, key: &str, default: T) -> T {
+    match boot.option(key) {
+        None => default,
+        Some(text) => text.parse().unwrap_or_else(|_| panic!("{key}={text}: not a number")),
+    }
+}
