@@ -9,7 +9,7 @@ pub fn collect(mut frame: u64, stack: StackBounds, into: &mut [u64]) -> usize {
     let mut found = 0;
     while found < into.len()
         && frame >= stack.bottom
-        && frame % 8 == 0
+        && frame.is_multiple_of(8)
         && frame.checked_add(16).is_some_and(|end| end <= stack.top)
     {
         // SAFETY: both words are inside this core's stack, which is mapped.

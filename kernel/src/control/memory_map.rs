@@ -120,4 +120,4 @@ pub fn is_mapped(range: &Range<u64>) -> bool {
         .all(|page| translate(HostVirtual::new(page)).is_some())
 }
 
-const _: () = assert!(DIRECT % LARGE_FRAME_SIZE == 0);
+const _: () = assert!(DIRECT.is_multiple_of(LARGE_FRAME_SIZE));

@@ -4,6 +4,8 @@ use super::mmio::{CodeSize, MAX_INSTRUCTION};
 use super::walk::{self, Paging};
 use crate::arch::switch::{Registers, reg};
 use crate::memory::GuestMemory;
+use crate::vmx::capability::ThisProcessor;
+use crate::vmx::checks::{self, Limits, Violation};
 use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
 use core::fmt;
 
@@ -62,7 +64,11 @@ pub struct Report {
     cs: u64,
     code: [u8; MAX_INSTRUCTION],
     code_len: usize,
+    violations: heapless::Vec<Violation, MOST_VIOLATIONS>,
 }
+
+/// Most violated checks of a failed VM entry that a report names.
+const MOST_VIOLATIONS: usize = 8;
 
 impl Report {
     /// Collects the state of the guest that exited on this core.
@@ -94,11 +100,24 @@ impl Report {
             cs: vmcs.read(GuestField::CS_SELECTOR),
             code,
             code_len,
+            violations: heapless::Vec::new(),
         }
+    }
+
+    /// Names the fields that made a VM entry fail, by the manual's checks.
+    pub fn add_violations(&mut self, vmcs: &CurrentVmcs) {
+        let limits = Limits::read(&ThisProcessor, crate::arch::cpu::cpuid);
+        checks::find(vmcs, &limits, |violation| {
+            // The first few are enough.
+            let _ = self.violations.push(violation);
+        });
     }
 
     /// Calls `line` with each line of the report.
     pub fn lines(&self, mut line: impl FnMut(fmt::Arguments<'_>)) {
+        for violation in &self.violations {
+            line(format_args!("invalid: {violation}"));
+        }
         line(format_args!(
             "exit reason {} ({}), qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
             self.reason & 0xFFFF,

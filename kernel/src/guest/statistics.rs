@@ -64,7 +64,7 @@ impl fmt::Display for Grouped {
         let mut digits: heapless::String<24> = heapless::String::new();
         write!(digits, "{}", self.0)?;
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 text.push(',').map_err(|_| fmt::Error)?;
             }
             text.push(digit).map_err(|_| fmt::Error)?;

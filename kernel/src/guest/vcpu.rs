@@ -135,7 +135,10 @@ impl Vcpu {
 
     fn stop(&mut self, fault: Fault, registers: &Registers, field: u32) {
         let name = ExitReason::from(field).name();
-        let report = Report::collect(&self.vmcs, &self.ram, registers, field, name);
+        let mut report = Report::collect(&self.vmcs, &self.ram, registers, field, name);
+        if matches!(fault, Fault::EntryRefused(_) | Fault::EntryFailed) {
+            report.add_violations(&self.vmcs);
+        }
         self.stop = Some(Stop::Fault(fault, report.into()));
     }
 

@@ -173,8 +173,8 @@ impl AddressSpace {
         let end = physical.end.next_multiple_of(FRAME_SIZE);
         let mut mapper = self.mapper();
         while from < end {
-            let large = from % LARGE_FRAME_SIZE == 0
-                && to % LARGE_FRAME_SIZE == 0
+            let large = from.is_multiple_of(LARGE_FRAME_SIZE)
+                && to.is_multiple_of(LARGE_FRAME_SIZE)
                 && end - from >= LARGE_FRAME_SIZE;
             let len = if large { LARGE_FRAME_SIZE } else { FRAME_SIZE };
             // SAFETY: what the callers map is memory that the hypervisor owns, in places of the

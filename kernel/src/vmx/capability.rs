@@ -28,7 +28,6 @@ pub const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
 pub const FEATURE_CONTROL_VMXON: u64 = 1 << 2;
 
 const VMX_BASIC: u32 = 0x480;
-const VMX_PROCBASED_CTLS: u32 = 0x482;
 const VMX_PROCBASED_CTLS2: u32 = 0x48B;
 const VMX_EPT_VPID_CAP: u32 = 0x48C;
 const VMX_TRUE_PINBASED_CTLS: u32 = 0x48D;
@@ -293,7 +292,6 @@ mod tests {
             msrs: BTreeMap::from([
                 (FEATURE_CONTROL, 5),
                 (VMX_BASIC, 0x00d8_1000_0000_002b),
-                (VMX_PROCBASED_CTLS, 0xfff9_fffe_0401_e172),
                 (VMX_TRUE_PINBASED_CTLS, 0x0000_007f_0000_0016),
                 (VMX_TRUE_PROCBASED_CTLS, 0xfff9_fffe_0400_6172),
                 (VMX_PROCBASED_CTLS2, 0x0217_7fff_0000_0000),
