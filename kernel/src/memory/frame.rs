@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_not_handed_out_again() {
-        let mut pool = pool(&[MIB..16 * MIB]);
+        let mut pool = pool(core::slice::from_ref(&(MIB..16 * MIB)));
         let mut taken: std::vec::Vec<FrameRange> = std::vec::Vec::new();
         while let Some(range) = pool.take(2 * MIB, 2 * MIB, u64::MAX) {
             assert!(range.start().is_aligned(2 * MIB));
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_becomes_whole_again() {
-        let mut pool = pool(&[0..8 * MIB]);
+        let mut pool = pool(core::slice::from_ref(&(0..8 * MIB)));
         let all: std::vec::Vec<_> =
             (0..4).map(|_| pool.take(2 * MIB, 2 * MIB, u64::MAX).unwrap()).collect();
         assert_eq!(pool.take(4096, 4096, u64::MAX), None);
