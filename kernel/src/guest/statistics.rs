@@ -40,7 +40,7 @@ impl Statistics {
     /// What was counted: reason, exits, ticks; most frequent first.
     pub fn rows(&self) -> impl Iterator<Item = (u32, u64, u64)> {
         let mut order: heapless::Vec<usize, REASONS> = (0..REASONS).collect();
-        order.sort_unstable_by_key(|&reason| core::cmp::Reverse(self.counts[reason]));
+        order.sort_unstable_by_key(|&reason| (core::cmp::Reverse(self.counts[reason]), reason));
         order
             .into_iter()
             .filter(|&reason| self.counts[reason] > 0)

@@ -1,8 +1,7 @@
 //! A guest's RAM, as the core that runs the guest sees it.
 
-use super::{FrameRange, GuestMemory, GuestPhysical, HostPhysical, HostVirtual, NotRam};
+use super::{FrameRange, GuestMemory, GuestPhysical, HostPhysical, HostVirtual, NotRam, RamLayout};
 use crate::arch::copy;
-use crate::guest::layout::RamLayout;
 
 /// RAM that belongs to one guest, with the window through which the guest's
 /// cores reach it. The frames are contiguous; the guest sees them as `layout` says.

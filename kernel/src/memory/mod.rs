@@ -6,6 +6,7 @@ mod frame;
 mod guest_memory;
 mod guest_ram;
 mod heap;
+mod ram_layout;
 
 pub use address::{FRAME_SIZE, GuestPhysical, HostPhysical, HostVirtual, LARGE_FRAME_SIZE};
 pub use frame::{FramePool, FrameRange};
@@ -14,3 +15,4 @@ pub use guest_memory::TestMemory;
 pub use guest_memory::{GuestMemory, NotRam};
 pub use guest_ram::GuestRam;
 pub use heap::KernelHeap;
+pub use ram_layout::{HIGH_RAM_START, LOW_RAM_END, RamLayout};
