@@ -168,6 +168,9 @@ impl Console {
             Read::Silence => return Ok(true),
             Read::Ended => {
                 self.gone = true;
+                if let Some(event) = self.watcher.finish() {
+                    self.heed(event);
+                }
                 return Ok(false);
             }
         };
@@ -175,22 +178,27 @@ impl Console {
         for (end, event) in self.watcher.feed(&bytes) {
             self.transcript.extend_from_slice(&bytes[copied..end]);
             copied = end;
-            match event {
-                Event::ImageBase(base) => self.symbols.set_base(base),
-                Event::Panic(_) => self.panicked = true,
-                Event::Backtrace(address) => {
-                    for line in self.symbols.describe(address) {
-                        self.transcript.extend_from_slice(format!("      {line}\n").as_bytes());
-                    }
-                }
-                Event::Refused(reason) => self.end = Some(End::Refused(reason)),
-                Event::Stopped { powered_off, faulted } => {
-                    self.end = Some(End::Stopped { powered_off, faulted });
-                }
-            }
+            self.heed(event);
         }
         self.transcript.extend_from_slice(&bytes[copied..]);
         Ok(true)
+    }
+
+    /// Does what follows from a line.
+    fn heed(&mut self, event: Event) {
+        match event {
+            Event::ImageBase(base) => self.symbols.set_base(base),
+            Event::Panic(_) => self.panicked = true,
+            Event::Backtrace(address) => {
+                for line in self.symbols.describe(address) {
+                    self.transcript.extend_from_slice(format!("      {line}\n").as_bytes());
+                }
+            }
+            Event::Refused(reason) => self.end = Some(End::Refused(reason)),
+            Event::Stopped { powered_off, faulted } => {
+                self.end = Some(End::Stopped { powered_off, faulted });
+            }
+        }
     }
 
     /// Fails with the last lines that the machine said.

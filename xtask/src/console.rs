@@ -45,6 +45,12 @@ impl Watcher {
         }
         events
     }
+
+    /// The event in the line that was begun last. For the end of the stream: a machine may lose
+    /// power with the last line's end still in its serial port.
+    pub fn finish(&mut self) -> Option<Event> {
+        event(&std::mem::take(&mut self.line))
+    }
 }
 
 fn event(line: &[u8]) -> Option<Event> {
@@ -110,6 +116,17 @@ mod tests {
         assert_eq!(events("bulkhead: refused: no VT-x\n"), [Event::Refused("no VT-x".into())]);
         assert_eq!(events("bulkhead: all guests stopped: x powered off, 1 faulted\n"), []);
         assert_eq!(events("  backtrace: ffff\n"), []);
+    }
+
+    #[test]
+    fn the_last_line_may_lack_its_end() {
+        let mut watcher = Watcher::default();
+        assert_eq!(
+            watcher.feed(b"x\nbulkhead: all guests stopped: 1 powered off, 0 faulted\r"),
+            []
+        );
+        assert_eq!(watcher.finish(), Some(Event::Stopped { powered_off: 1, faulted: 0 }));
+        assert_eq!(watcher.finish(), None);
     }
 
     #[test]

@@ -176,28 +176,44 @@ impl Session<'_> {
         let bytes = match emulator.read(Duration::from_millis(1))? {
             Read::Bytes(bytes) => bytes,
             Read::Silence => return Ok(None),
-            Read::Ended => return Ok(Some(Outcome::Vanished)),
+            Read::Ended => {
+                show(b"\n")?;
+                let outcome = match self.watcher.finish() {
+                    Some(event) => self.heed(event)?,
+                    None => None,
+                };
+                return Ok(Some(outcome.unwrap_or(Outcome::Vanished)));
+            }
         };
         let mut shown = 0;
         for (end, event) in self.watcher.feed(&bytes) {
             show(&bytes[shown..end])?;
             shown = end;
-            match event {
-                Event::ImageBase(base) => self.symbols.set_base(base),
-                Event::Panic(_) => self.panicked = true,
-                Event::Backtrace(address) => {
-                    for line in self.symbols.describe(address) {
-                        show(format!("      {line}\n").as_bytes())?;
-                    }
-                }
-                Event::Refused(_) => return Ok(Some(Outcome::Refused)),
-                Event::Stopped { powered_off, faulted } => {
-                    let panicked = self.panicked;
-                    return Ok(Some(Outcome::Stopped { powered_off, faulted, panicked }));
-                }
+            let outcome = self.heed(event)?;
+            if outcome.is_some() {
+                return Ok(outcome);
             }
         }
         show(&bytes[shown..])?;
+        Ok(None)
+    }
+
+    /// Does what follows from a line. Returns the outcome when that is decided.
+    fn heed(&mut self, event: Event) -> Result<Option<Outcome>> {
+        match event {
+            Event::ImageBase(base) => self.symbols.set_base(base),
+            Event::Panic(_) => self.panicked = true,
+            Event::Backtrace(address) => {
+                for line in self.symbols.describe(address) {
+                    show(format!("      {line}\n").as_bytes())?;
+                }
+            }
+            Event::Refused(_) => return Ok(Some(Outcome::Refused)),
+            Event::Stopped { powered_off, faulted } => {
+                let panicked = self.panicked;
+                return Ok(Some(Outcome::Stopped { powered_off, faulted, panicked }));
+            }
+        }
         Ok(None)
     }
 }
