@@ -149,7 +149,11 @@ impl Console {
             return self.fail(&format!("{what}, but the run has ended: {end:?}"));
         }
         if self.gone {
-            return self.fail(&format!("{what}, but the machine has ended"));
+            let how = match self.emulator.wait(Duration::from_secs(5)) {
+                Some(status) => status.to_string(),
+                None => "its serial line, but not the emulator".to_string(),
+            };
+            return self.fail(&format!("{what}, but the machine has ended ({how})"));
         }
         let passed = self.emulator.ticks().saturating_sub(ticks);
         if passed > self.ticks {

@@ -1,6 +1,6 @@
 //! The user's terminal connected to a running machine.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -259,11 +259,6 @@ impl Drop for Signals {
             signal_hook::low_level::unregister(id);
         }
     }
-}
-
-/// Whether somebody sits at a terminal and reads along.
-pub fn has_audience() -> bool {
-    std::io::stderr().is_terminal()
 }
 
 #[cfg(test)]
