@@ -37,7 +37,9 @@ pub fn trials() -> Vec<Trial> {
                 let middle = bundle.len() / 2;
                 bundle[middle] ^= 1;
             };
-            Boot::new(name, DEMO).start_with(flip_in_the_kernel)?.expect_refusal(&["digest"])
+            Boot::new(name, DEMO)
+                .start_with(flip_in_the_kernel)?
+                .expect_refusal(&["blob 0", "altered"])
         }),
         trial("boot::a_truncated_bundle_is_refused", |name| {
             let cut = |bundle: &mut Vec<u8>| bundle.truncate(bundle.len() / 2);
