@@ -1,7 +1,7 @@
 //! CPUID shows what a guest may use, and nothing else.
 
 use bulkhead_guests::boot::BootParams;
-use bulkhead_guests::cpu::{self, cpuid, rdtsc};
+use bulkhead_guests::cpu::{self, Cpuid, cpuid, rdtsc};
 use bulkhead_guests::suite::{Outcome, Test, same};
 use bulkhead_guests::{apic, ensure, fail};
 
@@ -15,6 +15,16 @@ pub const TESTS: &[Test] = &[
         title: "CPUID says that there is a hypervisor, with KVM's signature",
         what: "leaf 1 ECX.31, leaves 0x40000000 and 0x40000001",
         run: hypervisor,
+    },
+    Test {
+        title: "CPUID has Bulkhead's own leaves",
+        what: "leaf 0x40000100: name and highest leaf",
+        run: bulkhead,
+    },
+    Test {
+        title: "CPUID leaves that are not there are empty",
+        what: "performance counters, SGX, PT, leaves between and behind the ranges",
+        run: absent,
     },
     Test {
         title: "CPUID shows x2APIC",
@@ -68,8 +78,9 @@ const SGX: u32 = 1 << 2;
 /// `KVM_HINTS_REALTIME`: processors are the guest's own.
 const DEDICATED: u32 = 1 << 0;
 /// "KVMKVMKVM" and zeros, in EBX, ECX, EDX.
-const KVM_NAME: [u32; 3] =
-    [u32::from_le_bytes(*b"KVMK"), u32::from_le_bytes(*b"VMKV"), u32::from_le_bytes(*b"M\0\0\0")];
+const KVM_NAME: &[u8; 12] = b"KVMKVMKVM\0\0\0";
+const BULKHEAD: u32 = 0x4000_0100;
+const BULKHEAD_NAME: &[u8; 12] = b"BulkheadHV\0\0";
 
 fn vendor(_: &BootParams) -> Outcome {
     let leaf = cpuid(0, 0);
@@ -81,15 +92,34 @@ fn vendor(_: &BootParams) -> Outcome {
     Ok(())
 }
 
+/// Fails unless a leaf holds a hypervisor's name and a highest leaf of at least `highest`.
+fn signature(leaf: u32, name: &[u8], highest: u32) -> Outcome {
+    let Cpuid { eax, ebx, ecx, edx } = cpuid(leaf, 0);
+    let letters = [ebx, ecx, edx].into_iter().flat_map(u32::to_le_bytes);
+    ensure!(letters.eq(name.iter().copied()), "the name is {ebx:#x}, {ecx:#x}, {edx:#x}");
+    ensure!(eax >= highest, "highest leaf is {eax:#x}");
+    Ok(())
+}
+
 fn hypervisor(_: &BootParams) -> Outcome {
     ensure!(cpuid(BASIC, 0).ecx & feature::HYPERVISOR != 0, "leaf 1 does not say so");
-    let signature = cpuid(SIGNATURE, 0);
-    let name = [signature.ebx, signature.ecx, signature.edx];
-    ensure!(name == KVM_NAME, "signature is {name:x?}");
-    ensure!(signature.eax >= KVM_FEATURES, "highest leaf is {:#x}", signature.eax);
+    signature(SIGNATURE, KVM_NAME, KVM_FEATURES)?;
     let features = cpuid(KVM_FEATURES, 0);
     same("KVM features", features.eax.into(), 0)?;
     same("KVM hints", features.edx.into(), DEDICATED.into())
+}
+
+fn bulkhead(_: &BootParams) -> Outcome {
+    signature(BULKHEAD, BULKHEAD_NAME, BULKHEAD)
+}
+
+fn absent(_: &BootParams) -> Outcome {
+    let empty = Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    for leaf in [0xA, 0x12, 0x14, 0x4000_0002, 0x4000_0200, 0x8000_0100, 0xC000_0000, u32::MAX] {
+        let answer = cpuid(leaf, 0);
+        ensure!(answer == empty, "leaf {leaf:#x} is {answer:x?}");
+    }
+    Ok(())
 }
 
 fn x2apic(_: &BootParams) -> Outcome {
