@@ -1,5 +1,9 @@
 //! Reading the hypervisor's lines in the stream from the serial port, which carries the guest's
-//! console, too.
+//! console, too. Those that mean something begin with a mark that no guest can send.
+
+/// ASCII's record separator begins a line of the hypervisor's; it takes the byte out of what
+/// guests write. Terminals show nothing for it.
+const MARK: char = '\x1e';
 
 /// How much of a line is looked at. The hypervisor's own lines are shorter.
 const LONGEST: usize = 512;
@@ -55,7 +59,7 @@ impl Watcher {
 
 fn event(line: &[u8]) -> Option<Event> {
     let line = String::from_utf8_lossy(line);
-    let line = line.trim_end_matches('\r');
+    let line = line.trim_end_matches('\r').strip_prefix(MARK)?;
     if let Some(rest) = line.strip_prefix("bulkhead: ") {
         if let Some(reason) = rest.strip_prefix("refused: ") {
             return Some(Event::Refused(reason.to_string()));
@@ -91,10 +95,10 @@ mod tests {
 
     #[test]
     fn a_run_is_understood() {
-        let text = "bulkhead: image base 0xffff800000000000\r\n\
-                    panic: core 1: no such thing at kernel/src/main.rs:7\n\
-                    \x20 backtrace: 0xffff800000001234\n\
-                    bulkhead: all guests stopped: 2 powered off, 1 faulted\n";
+        let text = "\x1ebulkhead: image base 0xffff800000000000\r\n\
+                    \x1epanic: core 1: no such thing at kernel/src/main.rs:7\n\
+                    \x1e  backtrace: 0xffff800000001234\n\
+                    \x1ebulkhead: all guests stopped: 2 powered off, 1 faulted\n";
         let panic = "core 1: no such thing at kernel/src/main.rs:7".to_string();
         let expected = [
             Event::ImageBase(0xffff_8000_0000_0000),
@@ -111,18 +115,19 @@ mod tests {
 
     #[test]
     fn only_whole_lines_count() {
-        assert_eq!(events("bulkhead: refused: no VT-x"), []);
-        assert_eq!(events("~ # echo bulkhead: refused: no\n"), []);
-        assert_eq!(events("bulkhead: refused: no VT-x\n"), [Event::Refused("no VT-x".into())]);
-        assert_eq!(events("bulkhead: all guests stopped: x powered off, 1 faulted\n"), []);
-        assert_eq!(events("  backtrace: ffff\n"), []);
+        assert_eq!(events("\x1ebulkhead: refused: no VT-x"), []);
+        assert_eq!(events("bulkhead: refused: a guest says so\n"), []);
+        assert_eq!(events("~ # echo \x1ebulkhead: refused: no\n"), []);
+        assert_eq!(events("\x1ebulkhead: refused: no VT-x\n"), [Event::Refused("no VT-x".into())]);
+        assert_eq!(events("\x1ebulkhead: all guests stopped: x powered off, 1 faulted\n"), []);
+        assert_eq!(events("\x1e  backtrace: ffff\n"), []);
     }
 
     #[test]
     fn the_last_line_may_lack_its_end() {
         let mut watcher = Watcher::default();
         assert_eq!(
-            watcher.feed(b"x\nbulkhead: all guests stopped: 1 powered off, 0 faulted\r"),
+            watcher.feed(b"x\n\x1ebulkhead: all guests stopped: 1 powered off, 0 faulted\r"),
             []
         );
         assert_eq!(watcher.finish(), Some(Event::Stopped { powered_off: 1, faulted: 0 }));

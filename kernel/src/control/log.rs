@@ -9,10 +9,17 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{Config, Uart16550};
 
 /// COM1, where PCs have it.
 const COM1: u16 = 0x3F8;
+
+/// Begins each line that tools look for. Guests cannot send it: it is taken out of
+/// what they write, so that none can speak in the hypervisor's name.
+const MARK: u8 = 0x1E;
+/// What guests' output has in its place.
+const MARK_REPLACED: u8 = b'?';
 
 /// Something besides the serial port that shows the log: a screen.
 pub type Screen = dyn Write + Send;
@@ -45,9 +52,12 @@ impl Output {
         }
     }
 
-    fn line(&mut self, line: fmt::Arguments<'_>) {
+    fn line(&mut self, line: fmt::Arguments<'_>, marked: bool) {
         if !self.at_line_start {
             self.serial_bytes(b"\r\n");
+        }
+        if marked {
+            self.serial_bytes(&[MARK]);
         }
         // Writing into these cannot fail.
         let _ = write!(self, "{line}");
@@ -92,7 +102,7 @@ impl Log for Logger {
             Level::Warn => "warning: ",
             _ => "",
         };
-        OUTPUT.lock().line(format_args!("[{seconds:4}.{rest:06}] {mark}{}", record.args()));
+        OUTPUT.lock().line(format_args!("[{seconds:4}.{rest:06}] {mark}{}", record.args()), false);
     }
 
     fn flush(&self) {}
@@ -124,7 +134,7 @@ pub fn set_rate(tsc_hz: u64) {
 
 /// Writes a line as it is, without a time before it: those that tools look for.
 pub fn line(line: fmt::Arguments<'_>) {
-    OUTPUT.lock().line(line);
+    OUTPUT.lock().line(line, true);
 }
 
 /// Writes a line from a panic: takes the lock by force if its holder does not let go.
@@ -132,7 +142,7 @@ pub fn panic_line(line: fmt::Arguments<'_>) {
     PANICKING.store(true, Ordering::Relaxed);
     for _ in 0..10_000_000 {
         if let Some(mut output) = OUTPUT.try_lock() {
-            output.line(line);
+            output.line(line, true);
             return;
         }
         crate::arch::cpu::pause();
@@ -140,15 +150,30 @@ pub fn panic_line(line: fmt::Arguments<'_>) {
     // SAFETY: whoever holds the lock has not let go for longer than any line takes: it is this
     // core, or one that has died. Mixed-up output is better than none.
     unsafe { OUTPUT.force_unlock() };
-    OUTPUT.lock().line(line);
+    OUTPUT.lock().line(line, true);
 }
 
 /// Writes guests' console output as it is.
-pub fn console_bytes(bytes: &[u8]) {
+pub fn console_bytes(bytes: &mut [u8]) {
+    for byte in bytes.iter_mut().filter(|byte| **byte == MARK) {
+        *byte = MARK_REPLACED;
+    }
     let mut output = OUTPUT.lock();
     output.serial_bytes(bytes);
     if let Some(&last) = bytes.last() {
         output.at_line_start = last == b'\n';
+    }
+}
+
+/// Waits until the serial port has sent everything.
+pub fn flush() {
+    if let Some(serial) = &mut OUTPUT.lock().serial {
+        for _ in 0..1_000_000 {
+            if serial.lsr().contains(LSR::TRANSMITTER_EMPTY) {
+                break;
+            }
+            crate::arch::cpu::pause();
+        }
     }
 }
 
@@ -164,7 +189,7 @@ pub fn take_input(into: &mut [u8]) -> usize {
 pub fn enable_input_interrupt() -> bool {
     match &mut OUTPUT.lock().serial {
         Some(serial) => {
-            serial.enable_interrupts(uart_16550::spec::registers::IER::DATA_READY);
+            serial.enable_interrupts(IER::DATA_READY);
             true
         }
         None => false,

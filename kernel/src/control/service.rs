@@ -127,7 +127,7 @@ fn drain_console(guest: &mut Guest) -> bool {
     {
         shared.deliver(&message);
     }
-    console::console_bytes(&chunk[..len]);
+    console::console_bytes(&mut chunk[..len]);
     len > 0
 }
 
@@ -213,6 +213,7 @@ pub fn finish(powered_off: usize, faulted: usize, soft_off: Option<SoftOff>) -> 
     console::line(format_args!(
         "bulkhead: all guests stopped: {powered_off} powered off, {faulted} faulted"
     ));
+    console::flush();
     if let Some(soft_off) = soft_off {
         soft_off.now();
     }

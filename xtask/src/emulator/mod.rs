@@ -2,7 +2,7 @@
 //!
 //! [`Emulator::start`] gives a machine whose first serial port is a stream of bytes in both
 //! directions. The machine ends when its handle is dropped, and when xtask ends for whatever
-//! reason: see [`keeper`].
+//! reason: see `keeper`.
 
 mod bochs;
 mod keeper;
