@@ -39,6 +39,15 @@ pub unsafe fn wait_for_interrupt() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
+/// Lets interrupts that are pending in, for a moment.
+///
+/// # Safety
+/// As [`wait_for_interrupt`].
+pub unsafe fn take_interrupts() {
+    // SAFETY: the caller's contract. STI takes effect after the instruction that follows it.
+    unsafe { asm!("sti", "nop", "nop", "cli", options(nostack)) };
+}
+
 /// Control registers and flags.
 macro_rules! control_register {
     ($read:ident, $write:ident, $name:literal) => {
@@ -168,6 +177,23 @@ pub unsafe fn write_cr2(value: u64) {
     // SAFETY: the caller's contract; CR2 has no effect of its own.
     unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }
+
+/// Sets the debug registers that VMX does not switch, and CR2, as they are after reset
+/// (SDM Vol. 3A, table 10-1).
+///
+/// # Safety
+/// The hypervisor must not use breakpoints.
+pub unsafe fn reset_debug_state() {
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!("mov dr0, {zero}", "mov dr1, {zero}", "mov dr2, {zero}", "mov dr3, {zero}",
+            "mov cr2, {zero}", zero = in(reg) 0u64, options(nomem, nostack, preserves_flags));
+        write_dr6(DR6_RESET);
+    }
+}
+
+/// DR6 after reset.
+const DR6_RESET: u64 = 0xFFFF_0FF0;
 
 /// Reads DR6, which VMX does not switch.
 pub fn read_dr6() -> u64 {

@@ -242,7 +242,9 @@ fn route_serial(machine: &Machine) {
     // SAFETY: the page is mapped uncached at DIRECT, and this is the only user.
     let mut ioapic = unsafe { Ioapic::new(direct(route.ioapic)) };
     ioapic.mask_all();
-    if console::enable_input_interrupt() {
+    // A level-triggered line would interrupt again until it is served, which happens
+    // outside its handler: it is left to the timer, as no PC has COM1 so.
+    if !route.level && console::enable_input_interrupt() {
         ioapic.route(route, SERIAL_VECTOR, cores::all()[0].apic);
     }
 }

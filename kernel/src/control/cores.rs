@@ -156,8 +156,8 @@ impl Core {
 
     /// Gives a parked core a guest to run.
     pub fn start(&self, partition: Box<Partition>) {
-        *self.work.lock() = Some(partition);
         self.set_state(State::Running);
+        *self.work.lock() = Some(partition);
         apic::send_fixed(self.apic, DOORBELL_VECTOR);
     }
 
@@ -323,8 +323,11 @@ pub extern "C" fn application_core(index: u64) -> ! {
                 // SAFETY: VMX operation was entered above, interrupts are off, and `start`'s
                 // caller has mapped the window.
                 let finished = unsafe { run::run(*partition, context) };
-                // SAFETY: the interrupt table is loaded.
-                unsafe { apic::enable() };
+                // SAFETY: the interrupt table is loaded, and no lock is held.
+                unsafe {
+                    apic::enable();
+                    apic::drain();
+                }
                 *core.finished.lock() = Some(Box::new(finished));
                 core.set_state(State::Parked);
                 ring_service_core();

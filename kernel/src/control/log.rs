@@ -21,6 +21,9 @@ const MARK: u8 = 0x1E;
 /// What guests' output has in its place.
 const MARK_REPLACED: u8 = b'?';
 
+/// How often a byte is offered to the port: longer than any baud rate takes for one.
+const SEND_TRIES: u32 = 10_000_000;
+
 /// Something besides the serial port that shows the log: a screen.
 pub type Screen = dyn Write + Send;
 
@@ -42,12 +45,17 @@ impl Output {
     fn serial_bytes(&mut self, bytes: &[u8]) {
         let Some(serial) = &mut self.serial else { return };
         for &byte in bytes {
-            // A port that takes nothing for so long is not connected; what is lost is on the screen.
-            for _ in 0..1_000_000 {
-                if serial.try_send_byte(byte).is_ok() {
-                    break;
+            let sent = (0..SEND_TRIES).any(|_| {
+                let sent = serial.try_send_byte(byte).is_ok();
+                if !sent {
+                    crate::arch::cpu::pause();
                 }
-                crate::arch::cpu::pause();
+                sent
+            });
+            if !sent {
+                // Not a port that works: it shall not slow everything down.
+                self.serial = None;
+                return;
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Which guest gets which core and which memory.
 
 use super::cores::{self, Core, State};
+use crate::arch::cpu;
+use crate::device::platform::Platform;
 use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
 use crate::guest::run::Partition;
@@ -14,6 +16,7 @@ use alloc::vec::Vec;
 use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Guest, KernelKind, Restart};
 use core::fmt;
 use log::info;
+use spin::MutexGuard;
 
 /// A guest in its place, so that it can be started, and started again.
 pub struct Placed {
@@ -157,7 +160,20 @@ impl Placed {
     }
 
     /// Takes the RAM back from a run that has ended.
-    pub fn give_back(&mut self, frames: FrameRange) {
-        self.frames = Some(frames);
+    pub fn give_back(&mut self, frames: Option<FrameRange>) {
+        self.frames = frames;
+    }
+
+    /// The guest's devices, unless its core has died: it may have died holding them.
+    pub fn platform(&self) -> Option<MutexGuard<'_, Platform>> {
+        loop {
+            if let Some(platform) = self.shared.platform.try_lock() {
+                return Some(platform);
+            }
+            if self.core.state() == State::Dead {
+                return None;
+            }
+            cpu::pause();
+        }
     }
 }

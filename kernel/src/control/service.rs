@@ -91,8 +91,9 @@ impl Service {
         };
         let mut passed = false;
         while let Some(&byte) = self.input.front() {
-            let (accepted, message) =
-                guest.placed.shared.platform.lock().console_input(core::slice::from_ref(&byte));
+            let Some(mut platform) = guest.placed.platform() else { break };
+            let (accepted, message) = platform.console_input(core::slice::from_ref(&byte));
+            drop(platform);
             if let Some(message) = message {
                 guest.placed.shared.deliver(&message);
             }
@@ -121,7 +122,9 @@ fn start(placed: &mut Placed) -> Life {
 fn drain_console(guest: &mut Guest) -> bool {
     let mut chunk = [0; CONSOLE_CHUNK];
     let shared = &guest.placed.shared;
-    let (len, message) = shared.platform.lock().console_output(&mut chunk);
+    let Some(mut platform) = guest.placed.platform() else { return false };
+    let (len, message) = platform.console_output(&mut chunk);
+    drop(platform);
     if let Some(message) = message
         && guest.life == Life::Running
     {
@@ -190,7 +193,7 @@ fn summarise(placed: &Placed, finished: &Finished) {
             Grouped(ticks / exits.max(1))
         );
     }
-    let platform = placed.shared.platform.lock();
+    let Some(platform) = placed.platform() else { return };
     let absent = platform.absent();
     info!(
         "guest {name}: absent devices: {} port accesses, {} memory accesses; console bytes lost: {}; \

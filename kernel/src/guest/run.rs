@@ -12,15 +12,14 @@ use crate::arch::switch::{self, Ended, Registers};
 use crate::arch::vmx::VmFail;
 use crate::arch::{apic, cpu, vector, vmx};
 use crate::memory::address_space::{self, TablePool, direct};
-use crate::memory::{
-    FRAME_SIZE, FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual,
-};
-use crate::vmx::bitmap::{IoBitmaps, MsrBitmap, NotCovered};
+use crate::memory::{FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual};
+use crate::vmx::bitmap::{IoBitmap, MsrBitmap, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
 use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField, Start64};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use spin::Mutex;
 
@@ -52,7 +51,7 @@ pub struct Core<'a> {
     /// Its controls.
     pub capabilities: &'a Capabilities,
     /// Where tables come from.
-    pub tables: &'a Mutex<TablePool>,
+    pub tables: &'static Mutex<TablePool>,
 }
 
 /// A guest could not be started.
@@ -108,24 +107,46 @@ pub struct Finished {
     pub statistics: Statistics,
     /// NMIs of the machine's.
     pub nmis: u64,
-    /// The guest's RAM, wiped.
-    pub frames: FrameRange,
     /// Ticks of the TSC from the first entry to the last exit.
     pub ticks: u64,
+    /// The guest's RAM, wiped.
+    pub frames: Option<FrameRange>,
 }
 
-/// EPT tables are made of frames of the hypervisor's.
-struct EptFrames<'a>(&'a Mutex<TablePool>);
+/// The hypervisor's frames that one run uses: EPT, VMCS, bitmaps. They go back to
+/// the pool when the run is over, so that a guest which restarts for ever uses up nothing.
+struct RunFrames {
+    pool: &'static Mutex<TablePool>,
+    taken: Vec<HostPhysical>,
+}
 
-impl TableFrames for EptFrames<'_> {
+impl RunFrames {
+    fn take(&mut self) -> Result<HostPhysical, StartError> {
+        self.allocate().ok_or(StartError::NoMemory)
+    }
+
+    /// # Safety
+    /// The run's VMCS must be clear, and no EPT translation of it cached on this core.
+    unsafe fn give_back(self) {
+        let mut pool = self.pool.lock();
+        for frame in self.taken {
+            // SAFETY: the caller's contract; the frames were this run's alone.
+            unsafe { pool.give_back(frame) };
+        }
+    }
+}
+
+impl TableFrames for RunFrames {
     fn allocate(&mut self) -> Option<HostPhysical> {
-        self.0.lock().allocate()
+        let frame = self.pool.lock().allocate()?;
+        self.taken.push(frame);
+        Some(frame)
     }
 
     fn read(&self, table: HostPhysical, index: usize) -> u64 {
         let entries = direct(table).as_u64() as *const u64;
         assert!(index < ept::ENTRIES);
-        // SAFETY: the table came from `allocate`, so that its frame is mapped and this guest's.
+        // SAFETY: the table came from `allocate`, so that its frame is mapped and this run's.
         unsafe { entries.add(index).read_volatile() }
     }
 
@@ -147,48 +168,73 @@ pub unsafe fn run(partition: Partition, core: Core<'_>) -> Finished {
     // SAFETY: the caller's contract.
     let mut ram = unsafe { GuestRam::new(frames, HostVirtual::new(address_space::WINDOW)) };
     let image = Image { kernel, initrd, command_line: &command_line };
-    let vmcs = match prepare(&mut ram, kind, &image, &shared, vpid, core) {
-        Ok(vmcs) => vmcs,
-        Err(error) => {
-            return Finished {
-                result: Err(error),
-                statistics: Statistics::new(),
-                nmis: 0,
-                frames: ram.into_frames(),
-                ticks: 0,
-            };
-        }
+    let mut run_frames = RunFrames { pool: core.tables, taken: Vec::new() };
+    let mut finished = Finished {
+        result: Ok(Stop::Reset),
+        statistics: Statistics::new(),
+        nmis: 0,
+        ticks: 0,
+        frames: None,
     };
-    let (vmcs, entry) = vmcs;
-    let mut registers = Registers::default();
-    registers.0[switch::reg::RSI] = entry.rsi;
-    let mut vcpu = Vcpu::new(vmcs, ram, shared, clock, 0, core.capabilities);
-    // SAFETY: the core is about to run a guest with interrupts off, and root mode uses no vector registers.
+    match prepare(&mut ram, kind, &image, &shared, vpid, &core, &mut run_frames) {
+        Ok(Prepared { vmcs, region, entry }) => {
+            let mut registers = Registers::default();
+            registers.0[switch::reg::RSI] = entry.rsi;
+            let mut vcpu = Vcpu::new(vmcs, ram, shared, clock, 0, core.capabilities);
+            // SAFETY: the caller's contract; `prepare` has set the VMCS up for this core and `Vcpu`.
+            unsafe { enter(&mut vcpu, &registers, &mut finished) };
+            finished.nmis = vcpu.nmis;
+            let (stop, back, statistics) = vcpu.into_parts();
+            ram = back;
+            finished.statistics = statistics;
+            // The run ends only when there is a reason.
+            finished.result = Ok(stop.unwrap_or(Stop::Reset));
+            // SAFETY: the region is this run's VMCS. A failure leaves the frames lost, not shared.
+            if unsafe { vmx::vmclear(region) }.is_ok() {
+                // SAFETY: the VMCS is clear, and the next entry on this core drops all translations.
+                unsafe { run_frames.give_back() };
+            }
+        }
+        Err(error) => finished.result = Err(error),
+    }
+    finished.frames = Some(ram.into_frames());
+    finished
+}
+
+/// Enters the guest, on a core that has nothing of an earlier guest's left.
+///
+/// # Safety
+/// The VMCS is current, its host state this core's, and interrupts are off.
+unsafe fn enter(vcpu: &mut Vcpu, registers: &Registers, finished: &mut Finished) {
+    // SAFETY: the core is about to run a guest, and root mode uses none of what is reset.
     unsafe {
         apic::reset_for_guest();
         vector::reset();
         reset_passed_msrs();
+        cpu::reset_debug_state();
         vmx::invept_all();
         vmx::invvpid_all();
     }
     let start = cpu::rdtsc();
-    // SAFETY: `prepare` has set the host state to this core's with the entry for `Vcpu`, and EPT
-    // maps the guest's own frames alone.
-    if let Ended::EntryFailed { .. } = unsafe { switch::run(&mut vcpu, &registers) } {
+    // SAFETY: the caller's contract; EPT maps the guest's own frames alone.
+    if let Ended::EntryFailed { .. } = unsafe { switch::run(vcpu, registers) } {
         vcpu.entry_failed();
     }
-    let ticks = cpu::rdtsc() - start;
-    apic::quiesce();
-    let nmis = vcpu.nmis;
-    let (stop, ram, statistics) = vcpu.into_parts();
-    Finished {
-        // `run` returns only when there is a reason.
-        result: Ok(stop.unwrap_or(Stop::Reset)),
-        statistics,
-        nmis,
-        frames: ram.into_frames(),
-        ticks,
+    finished.ticks = cpu::rdtsc().wrapping_sub(start);
+    // SAFETY: as above. Nothing of this guest's stays in the core.
+    unsafe {
+        apic::quiesce();
+        vector::reset();
+        reset_passed_msrs();
+        cpu::reset_debug_state();
     }
+}
+
+/// A VMCS that is ready to run.
+struct Prepared {
+    vmcs: CurrentVmcs,
+    region: HostPhysical,
+    entry: loader::Entry,
 }
 
 fn prepare(
@@ -197,29 +243,23 @@ fn prepare(
     image: &Image<'_>,
     shared: &Shared,
     vpid: u16,
-    core: Core<'_>,
-) -> Result<(CurrentVmcs, loader::Entry), StartError> {
+    core: &Core<'_>,
+    frames: &mut RunFrames,
+) -> Result<Prepared, StartError> {
     let entry = loader::load(kind, image, ram.layout(), ram)?;
     let tables = acpi::build(shared.processors())?;
     ram.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
         .map_err(LoadError::from)?;
-    let ept = map_ram(ram, core)?;
-
-    let mut pool = core.tables.lock();
-    let mut frame = || pool.allocate().ok_or(StartError::NoMemory);
-    let msr_bitmap = frame()?;
-    // The two I/O bitmaps need not be neighbours for the processor, but are one type here.
-    let io_bitmaps = [frame()?, frame()?];
-    let region = frame()?;
-    drop(pool);
-    if io_bitmaps[1].as_u64() != io_bitmaps[0].as_u64() + FRAME_SIZE {
-        return Err(StartError::NoMemory);
-    }
+    let ept = map_ram(ram, core, frames)?;
+    let (msr_bitmap, region) = (frames.take()?, frames.take()?);
+    let io_bitmaps = [frames.take()?, frames.take()?];
     // SAFETY: the frames were allocated just now, zeroed and mapped; both types are plain bytes of
-    // their frames' size.
+    // a frame's size.
     unsafe {
         msr::allow(&mut *(direct(msr_bitmap).as_u64() as *mut MsrBitmap))?;
-        (*(direct(io_bitmaps[0]).as_u64() as *mut IoBitmaps)).deny_all();
+        for bitmap in io_bitmaps {
+            (*(direct(bitmap).as_u64() as *mut IoBitmap)).deny_all();
+        }
     }
     // SAFETY: the core is in VMX operation; the region is a fresh frame.
     let mut vmcs = unsafe {
@@ -230,7 +270,7 @@ fn prepare(
         eptp: ept.eptp(false),
         vpid,
         msr_bitmap,
-        io_bitmaps: io_bitmaps[0],
+        io_bitmaps,
         cr0_mask: control_registers::CR0_OWNED,
         cr4_mask: control_registers::CR4_OWNED,
         exceptions: INTERCEPTED,
@@ -250,17 +290,16 @@ fn prepare(
         data: loader::DATA_SELECTOR,
     };
     vmcs::set_guest_64(&mut vmcs, &start)?;
-    Ok((vmcs, entry))
+    Ok(Prepared { vmcs, region, entry })
 }
 
 /// EPT for the guest's RAM and nothing else: what is not mapped exits.
-fn map_ram(ram: &GuestRam, core: Core<'_>) -> Result<Ept, StartError> {
+fn map_ram(ram: &GuestRam, core: &Core<'_>, frames: &mut RunFrames) -> Result<Ept, StartError> {
     /// CPUID leaf whose EAX has the width of a physical address.
     const ADDRESS_SIZES: u32 = 0x8000_0008;
     let physical_bits = cpu::cpuid(ADDRESS_SIZES, 0).eax & 0xFF;
     let capabilities = ept::Capabilities::from_msr(core.capabilities.ept_vpid, physical_bits);
-    let mut frames = EptFrames(core.tables);
-    let mut ept = Ept::new(&mut frames, capabilities).ok_or(StartError::NoMemory)?;
+    let mut ept = Ept::new(frames, capabilities).ok_or(StartError::NoMemory)?;
     let layout = ram.layout();
     let host = ram.host_start().as_u64();
     let high = layout.high();
@@ -269,7 +308,7 @@ fn map_ram(ram: &GuestRam, core: Core<'_>) -> Result<Ept, StartError> {
     {
         if len > 0 {
             ept.map(
-                &mut frames,
+                frames,
                 GuestPhysical::new(guest),
                 HostPhysical::new(host + offset),
                 len,

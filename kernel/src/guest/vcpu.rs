@@ -58,6 +58,10 @@ pub const INTERCEPTED: u32 = 1 << exception_vector::DEBUG
 /// What VMCALL answers: "no such call", as KVM's guests expect it (-KVM_ENOSYS).
 const NO_SUCH_CALL: u64 = -1000i64 as u64;
 
+/// RAX of the hypercall that panics: "panic" in ASCII.
+#[cfg(feature = "inject-panic")]
+const INJECT_PANIC: u64 = 0x70_616e_6963;
+
 /// How an exit was served.
 pub(super) enum Served {
     /// The instruction is done: go on behind it.
@@ -163,6 +167,8 @@ impl Vcpu {
             ExitReason::ControlRegister => self.control_register(registers),
             ExitReason::Xsetbv => self.xsetbv(registers),
             ExitReason::Vmcall => {
+                #[cfg(feature = "inject-panic")]
+                assert_ne!(registers.0[reg::RAX], INJECT_PANIC, "a panic was asked for");
                 registers.0[reg::RAX] = NO_SUCH_CALL;
                 Served::Done
             }

@@ -13,6 +13,7 @@
 
 use super::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual, LARGE_FRAME_SIZE};
 use crate::arch::cpu;
+use alloc::vec::Vec;
 use core::ops::Range;
 use x86_64::structures::paging::mapper::{MapToError, MappedFrame, TranslateResult};
 use x86_64::structures::paging::{
@@ -82,31 +83,40 @@ pub enum MapFailed {
 pub struct TablePool {
     next: u64,
     end: u64,
+    given_back: Vec<HostPhysical>,
 }
 
 impl TablePool {
     /// Hands out the frames of `range`, which must be mapped at [`direct`].
     pub fn new(range: FrameRange) -> Self {
-        Self { next: range.start().as_u64(), end: range.end().as_u64() }
+        let (next, end) = (range.start().as_u64(), range.end().as_u64());
+        Self { next, end, given_back: Vec::new() }
     }
 
     /// A frame of zeroes.
     pub fn allocate(&mut self) -> Option<HostPhysical> {
-        if self.next >= self.end {
-            return None;
-        }
-        let frame = HostPhysical::new(self.next);
-        self.next += FRAME_SIZE;
-        // SAFETY: the frame is this pool's and mapped, by `new`'s contract; nobody has it yet.
+        let frame = match self.given_back.pop() {
+            Some(frame) => frame,
+            None if self.next < self.end => {
+                let frame = HostPhysical::new(self.next);
+                self.next += FRAME_SIZE;
+                frame
+            }
+            None => return None,
+        };
+        // SAFETY: the frame is this pool's and mapped, by `new`'s contract; nobody else has it.
         unsafe {
             crate::arch::copy::zero(direct(frame).as_u64() as *mut u8, FRAME_SIZE as usize);
         }
         Some(frame)
     }
 
-    /// Bytes left.
-    pub fn left(&self) -> u64 {
-        self.end - self.next
+    /// Takes back a frame that [`allocate`](Self::allocate) handed out.
+    ///
+    /// # Safety
+    /// Nothing may use the frame any more, no processor's structure among them.
+    pub unsafe fn give_back(&mut self, frame: HostPhysical) {
+        self.given_back.push(frame);
     }
 }
 

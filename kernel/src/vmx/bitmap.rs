@@ -51,11 +51,12 @@ impl MsrBitmap {
     }
 }
 
-/// Which ports exit: two frames, ports 0 to 0x7FFF and 0x8000 to 0xFFFF (SDM Vol. 3C, 25.6.4).
+/// Which of half the ports exit: a guest has two, for ports 0 to 0x7FFF and 0x8000 to
+/// 0xFFFF (SDM Vol. 3C, 25.6.4).
 #[repr(C, align(4096))]
-pub struct IoBitmaps([u8; 2 * FRAME_SIZE as usize]);
+pub struct IoBitmap([u8; FRAME_SIZE as usize]);
 
-impl IoBitmaps {
+impl IoBitmap {
     /// Denies everything. No port of the physical machine is a guest's.
     pub fn deny_all(&mut self) {
         self.0.fill(u8::MAX);

@@ -171,8 +171,8 @@ pub struct Confinement {
     pub vpid: u16,
     /// The MSR bitmap's frame.
     pub msr_bitmap: HostPhysical,
-    /// The I/O bitmaps' two frames.
-    pub io_bitmaps: HostPhysical,
+    /// The I/O bitmaps' frames: low ports, high ports.
+    pub io_bitmaps: [HostPhysical; 2],
     /// Bits of CR0 that the hypervisor owns.
     pub cr0_mask: u64,
     /// Bits of CR4 that the hypervisor owns.
@@ -214,11 +214,8 @@ pub fn set_controls(
     put(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0)?;
     put(control::TSC_OFFSET_FULL, 0)?;
     put(control::MSR_BITMAPS_ADDR_FULL, confinement.msr_bitmap.as_u64())?;
-    put(control::IO_BITMAP_A_ADDR_FULL, confinement.io_bitmaps.as_u64())?;
-    put(
-        control::IO_BITMAP_B_ADDR_FULL,
-        confinement.io_bitmaps.as_u64() + crate::memory::FRAME_SIZE,
-    )?;
+    put(control::IO_BITMAP_A_ADDR_FULL, confinement.io_bitmaps[0].as_u64())?;
+    put(control::IO_BITMAP_B_ADDR_FULL, confinement.io_bitmaps[1].as_u64())?;
     put(control::CR0_GUEST_HOST_MASK, confinement.cr0_mask)?;
     put(control::CR4_GUEST_HOST_MASK, confinement.cr4_mask)?;
     put(control::EPTP_FULL, confinement.eptp)?;
