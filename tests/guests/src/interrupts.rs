@@ -1,7 +1,7 @@
 //! Exceptions and interrupts: the table, what comes before Rust, and who handles what.
 //!
 //! A stable compiler has no interrupt calling convention: 256 stubs note their vector and
-//! meet in one path, which saves all registers and calls [`dispatch`].
+//! meet in one path, which saves all registers and calls `dispatch`.
 
 use crate::apic;
 use crate::cpu::{self, TablePointer};
