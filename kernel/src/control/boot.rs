@@ -16,6 +16,7 @@ use crate::arch::rates::{self, Rates};
 use crate::arch::smp::Trampoline;
 use crate::arch::{apic, cpu, interrupts, stack};
 use crate::guest::clock::Clock;
+use crate::guest::mmio;
 use crate::memory::address_space::{MapFailed, TablePool, direct};
 use crate::memory::{FramePool, HostPhysical, KernelHeap};
 use crate::vmx::capability::{Capabilities, ThisProcessor};
@@ -170,6 +171,7 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         Err(_) => refuse("the PIT (8254) does not count, so that no clock can be measured"),
     };
     console::set_rate(rates.tsc_hz);
+    mmio::prepare();
     let clock = start_clock(rates);
     start_cores(&trampoline, rates);
     let usable = cores::report();

@@ -16,6 +16,11 @@ const NMI: u64 = 2 << 8;
 const SOFTWARE: [u64; 3] = [4 << 8, 5 << 8, 6 << 8];
 /// Interruptibility: NMIs are blocked (SDM Vol. 3C, table 25-3).
 const BLOCKED_BY_NMI: u64 = 1 << 3;
+/// An NMI's vector.
+const NMI_VECTOR: u64 = 2;
+/// Interruptibility: what an NMI may not be injected with: blocking by STI, by MOV SS, by
+/// NMI (SDM Vol. 3C, 27.3.1.5; blocking by STI matters to some processors).
+const BLOCKS_NMI: u64 = 0b1011;
 /// Bits of the IDT-vectoring information that an injection takes: vector, type, error code, valid.
 const INJECTED: u64 = VALID | ERROR_CODE | TYPE | 0xFF;
 
@@ -56,6 +61,17 @@ pub fn inject(vmcs: &mut CurrentVmcs, exception: Exception) {
         vmcs.write(GuestField::ENTRY_ERROR_CODE, code.into());
     }
     vmcs.write(GuestField::ENTRY_EVENT, event);
+}
+
+/// Lets the guest take an NMI at its next instruction, unless it blocks NMIs or something
+/// else is injected; says whether it will.
+pub fn inject_nmi(vmcs: &mut CurrentVmcs) -> bool {
+    let blocked = vmcs.read(GuestField::INTERRUPTIBILITY) & BLOCKS_NMI != 0;
+    if blocked || vmcs.read(GuestField::ENTRY_EVENT) & VALID != 0 {
+        return false;
+    }
+    vmcs.write(GuestField::ENTRY_EVENT, VALID | NMI | NMI_VECTOR);
+    true
 }
 
 /// Whether the exit came while an event was being delivered.

@@ -199,6 +199,14 @@ impl fmt::Display for DecodeError {
     }
 }
 
+/// Lets the decoder build its tables, which it does at its first use: so that no exit
+/// pays for them, nor allocates.
+pub fn prepare() {
+    const NOP: [u8; 1] = [0x90];
+    // What becomes of it does not matter.
+    let _ = decode(&NOP, CodeSize::Bits64);
+}
+
 /// Decodes the first instruction in `bytes`, the guest's code at its RIP.
 pub fn decode(bytes: &[u8], mode: CodeSize) -> Result<MmioAccess, DecodeError> {
     let mut decoder = Decoder::new(mode.bits(), bytes, DecoderOptions::NONE);

@@ -1,5 +1,6 @@
 //! What is said when a guest is stopped for a fault.
 
+use super::control_registers::CR4_OWNED;
 use super::mmio::{CodeSize, MAX_INSTRUCTION};
 use super::walk::{self, Paging};
 use crate::arch::switch::{Registers, reg};
@@ -94,7 +95,7 @@ impl Report {
             control: [
                 vmcs.read(GuestField::CR0),
                 vmcs.read(GuestField::CR3),
-                vmcs.read(GuestField::CR4),
+                vmcs.read(GuestField::CR4) & !CR4_OWNED,
                 vmcs.read(GuestField::EFER),
             ],
             cs: vmcs.read(GuestField::CS_SELECTOR),

@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::statistics::Statistics;
 use super::stop::{Fault, Stop};
 use super::string_io;
-use crate::arch::apic::{send_fixed, send_nmi};
+use crate::arch::apic::send_fixed;
 use crate::arch::cpu::{self, cr4, rdtsc};
 use crate::arch::switch::{ExitHandler, Next, Registers, reg};
 use crate::arch::{apic as hardware_apic, vector};
@@ -92,6 +92,8 @@ pub struct Vcpu {
     xcr0: u64,
     rdtscp: bool,
     invpcid: bool,
+    /// The guest has sent itself an NMI that it has not taken.
+    nmi_pending: bool,
     /// Exits and their cost.
     pub statistics: Statistics,
     /// NMIs of the machine's that came while the guest ran.
@@ -120,6 +122,7 @@ impl Vcpu {
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),
             invpcid: capabilities.has(Secondary::INVPCID),
+            nmi_pending: false,
             statistics: Statistics::new(),
             nmis: 0,
             stop: None,
@@ -192,6 +195,10 @@ impl Vcpu {
             | ExitReason::Invvpid
             | ExitReason::Vmfunc
             | ExitReason::Encls => Served::Inject(Exception::InvalidOpcode),
+            ExitReason::NmiWindow => {
+                self.vmcs.set_nmi_window(false);
+                Served::Again
+            }
             ExitReason::TripleFault => self.fault(Fault::TripleFault, registers, field),
             _ => self.fault(Fault::UnexpectedExit, registers, field),
         }
@@ -254,15 +261,18 @@ impl Vcpu {
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
     fn interrupt_command(&mut self, icr: u64) -> Served {
         let command = Command::decode(icr, self.id, self.shared.processors());
+        if command.delivery == Delivery::Refused {
+            return GeneralProtection.into();
+        }
         for id in command.targets.iter() {
             let Some(&core) = self.shared.cores.get(id as usize) else { continue };
             match command.delivery {
                 Delivery::Fixed(vector) => send_fixed(core, vector),
-                Delivery::Nmi => send_nmi(core),
+                // A real one would arrive here, in root mode: it is injected instead.
+                Delivery::Nmi => self.nmi_pending = true,
                 // A guest has one processor, which runs already: there is nobody to start, and
                 // INIT to oneself is not sent by any system.
-                Delivery::Init | Delivery::Startup(_) | Delivery::Nothing => {}
-                Delivery::Refused => return GeneralProtection.into(),
+                Delivery::Init | Delivery::Startup(_) | Delivery::Nothing | Delivery::Refused => {}
             }
         }
         Served::Done
@@ -538,6 +548,10 @@ impl ExitHandler for Vcpu {
                 Next::Leave
             }
         };
+        if self.nmi_pending {
+            self.nmi_pending = !event::inject_nmi(&mut self.vmcs);
+            self.vmcs.set_nmi_window(self.nmi_pending);
+        }
         self.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
         next
     }

@@ -97,6 +97,9 @@ const PRIMARY: &[Required<Primary>] = &[
     (Primary::MONITOR_EXITING, "MONITOR exiting", "to hide MONITOR"),
     (Primary::RDPMC_EXITING, "RDPMC exiting", "to hide performance counters"),
 ];
+/// Controls that are switched on when they are needed: they must be there, and are off at first.
+const PRIMARY_LATER: &[Required<Primary>] =
+    &[(Primary::NMI_WINDOW_EXITING, "NMI-window exiting", "to deliver a guest's NMIs")];
 const SECONDARY: &[Required<Secondary>] = &[
     (Secondary::EPT, "enable EPT", "to confine a guest to its memory"),
     (Secondary::UNRESTRICTED_GUEST, "unrestricted guest", "to run guests in every mode"),
@@ -197,6 +200,7 @@ impl Capabilities {
             "for interrupts without exits",
         )?;
         let primary = choose(processor.msr(VMX_TRUE_PROCBASED_CTLS), PRIMARY, Primary::bits, 0)?;
+        choose(processor.msr(VMX_TRUE_PROCBASED_CTLS), PRIMARY_LATER, Primary::bits, 0)?;
         require(
             primary & UNWANTED_PRIMARY.bits() == 0,
             "HLT, CR3, CR8 and RDTSC without exits",
@@ -345,7 +349,7 @@ mod tests {
         for (flag, name, _) in PIN {
             without(VMX_TRUE_PINBASED_CTLS, high(flag.bits()), name);
         }
-        for (flag, name, _) in PRIMARY {
+        for (flag, name, _) in PRIMARY.iter().chain(PRIMARY_LATER) {
             without(VMX_TRUE_PROCBASED_CTLS, high(flag.bits()), name);
         }
         for (flag, name, _) in SECONDARY {

@@ -42,6 +42,8 @@ bitflags! {
         const CR8_STORE_EXITING = 1 << 20;
         /// CR8 and TPR go to a virtual-APIC page.
         const TPR_SHADOW = 1 << 21;
+        /// An exit as soon as the guest can take an NMI.
+        const NMI_WINDOW_EXITING = 1 << 22;
         /// MOV DR causes exits.
         const MOV_DR_EXITING = 1 << 23;
         /// Every I/O instruction causes an exit.

@@ -1,7 +1,7 @@
 //! The virtual-machine control structure, set up in parts: host, guest, controls.
 
 use super::capability::Capabilities;
-use super::controls::Entry as EntryControl;
+use super::controls::{Entry as EntryControl, Primary};
 use crate::arch::cpu::{self, cr0, cr4, efer};
 use crate::arch::descriptors::HostSegments;
 use crate::arch::msr::Msr;
@@ -145,6 +145,16 @@ impl CurrentVmcs {
         // SAFETY: `self` stands for a current VMCS; a field that does not exist leaves an
         // unspecified value, no more.
         unsafe { vmx::vmread(encoding) }
+    }
+
+    /// Asks for an exit as soon as the guest can take an NMI, or no longer.
+    pub fn set_nmi_window(&mut self, on: bool) {
+        let bit = u64::from(Primary::NMI_WINDOW_EXITING.bits());
+        let controls = self.read_raw(control::PRIMARY_PROCBASED_EXEC_CONTROLS);
+        let controls = if on { controls | bit } else { controls & !bit };
+        // SAFETY: `self` stands for a current VMCS; the control exists, as was checked, and causes
+        // an exit more, never one less.
+        unsafe { vmx::vmwrite(control::PRIMARY_PROCBASED_EXEC_CONTROLS, controls) };
     }
 
     /// "IA-32e mode guest" as the processor last saved it.
