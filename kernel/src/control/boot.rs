@@ -1,6 +1,7 @@
 //! From the boot loader's hands to the service loop.
 //!
-//! The order matters: what can make us refuse comes before what costs time; the
+//! The order matters: the screen comes before whatever can make us refuse, as test
+//! hardware often has no serial port to say why; what can make us refuse comes before what costs time; the
 //! ACPI tables are read while the boot loader's map of all memory is still
 //! there; the other cores start when all that is shared is mapped.
 
@@ -23,9 +24,10 @@ use crate::vmx::capability::{Capabilities, ThisProcessor};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bootloader_api::BootInfo;
-use bootloader_api::info::{FrameBuffer, FrameBufferInfo, PixelFormat};
+use bootloader_api::info::{FrameBuffer, PixelFormat};
 use bulkhead_manifest::Bundle;
 use core::fmt::Display;
+use core::ops::Range;
 use log::{error, info, warn};
 
 /// Most cores that are used.
@@ -39,10 +41,9 @@ const TIMER_VECTOR: u8 = 0x22;
 /// What is still needed once stack and page tables are the hypervisor's own.
 struct Rest {
     machine: Machine,
-    bundle: &'static [u8],
+    bundle: Bundle<'static>,
     guests: FramePool,
     trampoline: Trampoline,
-    framebuffer: Option<(&'static mut [u8], FrameBufferInfo)>,
 }
 
 /// The hypervisor does not start: says why in one line, for the operator and for tools.
@@ -60,9 +61,6 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
     console::start();
     console::line(format_args!("Bulkhead {}", env!("CARGO_PKG_VERSION")));
     console::line(format_args!("bulkhead: image base {:#x}", info.kernel_image_offset));
-    if let Err(refusal) = Capabilities::check(&ThisProcessor) {
-        refuse(refusal);
-    }
     // SAFETY: the caller's contract: the regions are the boot loader's, and nothing is used yet.
     let divided = unsafe { memory_map::divide(&info.memory_regions) };
     let Division { heap: heap_memory, tables, low, guests } = match divided {
@@ -78,6 +76,15 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
         let start = direct(heap_memory.start()).as_u64() as *mut u8;
         heap.start(start, heap_memory.len() as usize);
     }
+    let ramdisk = ramdisk(info);
+    let bundle = Bundle::parse(ramdisk);
+    let range = |bytes: &[u8]| bytes.as_ptr_range().start as u64..bytes.as_ptr_range().end as u64;
+    // Without a bundle to say otherwise, the reason for refusing is shown.
+    let shown = bundle.as_ref().map_or(true, |bundle| bundle.options().framebuffer_log);
+    let screen = info.framebuffer.take().filter(|_| shown).map_or(0..0, show_on_screen);
+    if let Err(refusal) = Capabilities::check(&ThisProcessor) {
+        refuse(refusal);
+    }
     let Some(rsdp) = info.rsdp_addr.into_option() else {
         refuse("the firmware gives no ACPI tables (RSDP)")
     };
@@ -86,17 +93,12 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
         Ok(machine) => machine,
         Err(error) => refuse(format_args!("the firmware's ACPI tables are of no use: {}", error.0)),
     };
-    let framebuffer = info.framebuffer.take().map(|framebuffer: FrameBuffer| {
-        let info = framebuffer.info();
-        (framebuffer.into_buffer(), info)
-    });
-    let bundle = bundle(info);
-    let range = |bytes: &[u8]| bytes.as_ptr_range().start as u64..bytes.as_ptr_range().end as u64;
-    let kept = Kept {
-        bundle: range(bundle),
-        framebuffer: framebuffer.as_ref().map_or(0..0, |(buffer, _)| range(buffer)),
-    };
+    let kept = Kept { bundle: range(ramdisk), framebuffer: screen };
 
+    let bundle = match bundle {
+        Ok(bundle) => bundle,
+        Err(error) => refuse(error),
+    };
     let mut tables = TablePool::new(tables);
     let prepared = (|| -> Result<_, MapFailed> {
         let mut space = memory_map::build(&machine, owned, &kept, &mut tables)?;
@@ -114,13 +116,13 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
         unsafe { Trampoline::install(low.start(), direct(low.start()), startup.root()) };
     let (root, top) = (cores[0].root(), cores[0].stack_top());
     cores::publish(cores, tables);
-    let rest = Box::new(Rest { machine, bundle, guests, trampoline, framebuffer });
+    let rest = Box::new(Rest { machine, bundle, guests, trampoline });
     // SAFETY: the new tables map the image, the heap with `rest`, and the stack.
     unsafe { stack::enter(root, top, on_own_stack, Box::into_raw(rest) as u64) }
 }
 
 /// The ramdisk as the boot loader mapped it; empty when there is none.
-fn bundle(info: &BootInfo) -> &'static [u8] {
+fn ramdisk(info: &BootInfo) -> &'static [u8] {
     let Some(start) = info.ramdisk_addr.as_ref().copied() else { return &[] };
     let range = start..start.saturating_add(info.ramdisk_len);
     if !memory_map::is_mapped(&range) {
@@ -153,19 +155,10 @@ fn prepare_cores(
 extern "C" fn on_own_stack(rest: u64) -> ! {
     // SAFETY: `start` made the box and passes it on.
     let rest = *unsafe { Box::from_raw(rest as *mut Rest) };
-    let Rest { machine, bundle, guests, trampoline, framebuffer } = rest;
+    let Rest { machine, bundle, guests, trampoline } = rest;
     // SAFETY: this is the boot processor, on its own stack, with interrupts off.
     unsafe { cores::bring_up_service_core() };
     rates::mask_legacy_pics();
-    let bundle = match Bundle::parse(bundle) {
-        Ok(bundle) => bundle,
-        Err(error) => refuse(error),
-    };
-    if bundle.options().framebuffer_log
-        && let Some((pixels, info)) = framebuffer
-    {
-        show_on_screen(pixels, info);
-    }
     let rates = match rates::measure() {
         Ok(rates) => rates,
         Err(_) => refuse("the PIT (8254) does not count, so that no clock can be measured"),
@@ -251,12 +244,16 @@ fn route_serial(machine: &Machine) {
     }
 }
 
-fn show_on_screen(pixels: &'static mut [u8], info: FrameBufferInfo) {
+/// Shows the log on the screen from now on; returns where its pixels are mapped.
+fn show_on_screen(framebuffer: FrameBuffer) -> Range<u64> {
+    let info = framebuffer.info();
+    let pixels = framebuffer.into_buffer();
+    let mapped = pixels.as_ptr_range().start as u64..pixels.as_ptr_range().end as u64;
     let order = match info.pixel_format {
         PixelFormat::Rgb => PixelOrder::Rgb,
         PixelFormat::Bgr => PixelOrder::Bgr,
         PixelFormat::U8 => PixelOrder::Grey,
-        _ => return,
+        _ => return 0..0,
     };
     let geometry = Geometry {
         width: info.width,
@@ -265,7 +262,11 @@ fn show_on_screen(pixels: &'static mut [u8], info: FrameBufferInfo) {
         bytes_per_pixel: info.bytes_per_pixel,
         order,
     };
-    if let Some(screen) = TextScreen::new(pixels, geometry) {
-        console::add_screen(Box::leak(Box::new(screen)));
+    match TextScreen::new(pixels, geometry) {
+        Some(screen) => {
+            console::add_screen(Box::leak(Box::new(screen)));
+            mapped
+        }
+        None => 0..0,
     }
 }
