@@ -1,9 +1,9 @@
 //! INS and OUTS: I/O between a port and memory (SDM Vol. 3C, table 28-5).
 
+use super::super::report;
+use super::super::walk::{self, GuestVirtual, WalkError};
 use super::event::Exception;
-use super::report;
-use super::vcpu::{Served, Vcpu};
-use super::walk::{self, GuestVirtual, WalkError};
+use super::{Served, Vcpu};
 use crate::arch::cpu;
 use crate::arch::switch::{Registers, reg};
 use crate::device::platform::Width;

@@ -1,0 +1,250 @@
+//! One virtual processor: what each exit means.
+
+mod access;
+mod event;
+mod exceptions;
+mod processor;
+mod string_io;
+
+use super::apic::Shadow;
+use super::clock::Clock;
+use super::control_registers::GeneralProtection;
+use super::cpuid;
+use super::mmio;
+use super::report::{self, Report};
+use super::shared::Shared;
+use super::statistics::Statistics;
+use super::stop::{Fault, Stop};
+use crate::arch::cpu::{self, rdtsc};
+use crate::arch::switch::{ExitHandler, Next, Registers, reg};
+use crate::arch::vector;
+use crate::memory::GuestRam;
+use crate::vmx::capability::Capabilities;
+use crate::vmx::controls::Secondary;
+use crate::vmx::exit::{ExitReason, failed_entry};
+use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
+use alloc::sync::Arc;
+use event::Exception;
+
+/// Interruptibility: blocking by STI, and by MOV SS (SDM Vol. 3C, table 25-3).
+const BLOCKED_BY_STI_OR_MOV_SS: u64 = 0b11;
+/// RFLAGS.TF.
+const TRAP_FLAG: u64 = 1 << 8;
+/// Pending debug exceptions: single step.
+const PENDING_SINGLE_STEP: u64 = 1 << 14;
+/// #DB, #AC and #MC.
+mod exception_vector {
+    pub const DEBUG: u8 = 1;
+    pub const ALIGNMENT_CHECK: u8 = 17;
+    pub const MACHINE_CHECK: u8 = 18;
+}
+
+/// Exceptions that exit: #DB and #AC, whose delivery can loop for ever inside the
+/// processor when the handler's own stack raises them again, and #MC, which is the machine's.
+pub const INTERCEPTED: u32 = 1 << exception_vector::DEBUG
+    | 1 << exception_vector::ALIGNMENT_CHECK
+    | 1 << exception_vector::MACHINE_CHECK;
+
+/// What VMCALL answers: "no such call", as KVM's guests expect it (-KVM_ENOSYS).
+const NO_SUCH_CALL: u64 = -1000i64 as u64;
+
+/// RAX of the hypercall that panics: "panic" in ASCII.
+#[cfg(feature = "inject-panic")]
+const INJECT_PANIC: u64 = 0x70_616e_6963;
+
+/// How an exit was served.
+enum Served {
+    /// The instruction is done: go on behind it.
+    Done,
+    /// Go on where the guest stands.
+    Again,
+    /// The guest gets an exception.
+    Inject(Exception),
+    /// The guest does not go on.
+    Stop(Stop),
+}
+
+impl From<GeneralProtection> for Served {
+    fn from(_: GeneralProtection) -> Self {
+        Self::Inject(Exception::GeneralProtection)
+    }
+}
+
+/// A virtual processor on the core that runs it.
+pub struct Vcpu {
+    vmcs: CurrentVmcs,
+    ram: GuestRam,
+    shared: Arc<Shared>,
+    clock: Clock,
+    id: u32,
+    apic: Shadow,
+    permitted_xcr0: u64,
+    xcr0: u64,
+    rdtscp: bool,
+    invpcid: bool,
+    /// The guest has sent itself an NMI that it has not taken.
+    nmi_pending: bool,
+    /// Exits and their cost.
+    pub statistics: Statistics,
+    /// NMIs of the machine's that came while the guest ran.
+    pub nmis: u64,
+    stop: Option<Stop>,
+}
+
+impl Vcpu {
+    /// A processor as after reset. The VMCS must be set up.
+    pub fn new(
+        vmcs: CurrentVmcs,
+        ram: GuestRam,
+        shared: Arc<Shared>,
+        clock: Clock,
+        id: u32,
+        capabilities: &Capabilities,
+    ) -> Self {
+        Self {
+            vmcs,
+            ram,
+            shared,
+            clock,
+            id,
+            apic: Shadow::new(),
+            permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
+            xcr0: vector::XCR0_X87,
+            rdtscp: capabilities.has(Secondary::RDTSCP),
+            invpcid: capabilities.has(Secondary::INVPCID),
+            nmi_pending: false,
+            statistics: Statistics::new(),
+            nmis: 0,
+            stop: None,
+        }
+    }
+
+    /// Why the guest stopped, and its RAM.
+    pub fn into_parts(self) -> (Option<Stop>, GuestRam, Statistics) {
+        (self.stop, self.ram, self.statistics)
+    }
+
+    /// Notes that VMLAUNCH or VMRESUME itself failed.
+    pub fn entry_failed(&mut self) {
+        let number = self.vmcs.info(InfoField::INSTRUCTION_ERROR) as u32;
+        self.stop(Fault::EntryRefused(number), &Registers::default(), 0);
+    }
+
+    fn stop(&mut self, fault: Fault, registers: &Registers, field: u32) {
+        let name = ExitReason::from(field).name();
+        let mut report = Report::collect(&self.vmcs, &self.ram, registers, field, name);
+        if matches!(fault, Fault::EntryRefused(_) | Fault::EntryFailed) {
+            report.add_violations(&self.vmcs);
+        }
+        self.stop = Some(Stop::Fault(fault, report.into()));
+    }
+
+    fn fault(&mut self, fault: Fault, registers: &Registers, field: u32) -> Served {
+        self.stop(fault, registers, field);
+        // `stop` has put the reason there.
+        self.stop.take().map_or(Served::Again, Served::Stop)
+    }
+
+    #[inline(always)]
+    fn serve(&mut self, field: u32, registers: &mut Registers) -> Served {
+        if failed_entry(field) {
+            return self.fault(Fault::EntryFailed, registers, field);
+        }
+        match ExitReason::from(field) {
+            ExitReason::Cpuid => self.cpuid(registers),
+            ExitReason::Wrmsr => self.wrmsr(registers),
+            ExitReason::Rdmsr => self.rdmsr(registers),
+            ExitReason::IoInstruction => self.io(registers, field),
+            ExitReason::EptViolation => self.ept_violation(registers, field),
+            ExitReason::ExceptionOrNmi => self.exception(registers, field),
+            ExitReason::ControlRegister => self.control_register(registers),
+            ExitReason::Xsetbv => self.xsetbv(registers),
+            ExitReason::Vmcall => {
+                #[cfg(feature = "inject-panic")]
+                assert_ne!(registers.0[reg::RAX], INJECT_PANIC, "a panic was asked for");
+                registers.0[reg::RAX] = NO_SUCH_CALL;
+                Served::Done
+            }
+            // Guests share the last-level cache: one may not flush it for all. Their memory is
+            // coherent without it.
+            ExitReason::Wbinvd | ExitReason::Invd => Served::Done,
+            ExitReason::Rdpmc => Served::Inject(Exception::GeneralProtection),
+            ExitReason::Mwait
+            | ExitReason::Monitor
+            | ExitReason::Getsec
+            | ExitReason::Vmclear
+            | ExitReason::Vmlaunch
+            | ExitReason::Vmptrld
+            | ExitReason::Vmptrst
+            | ExitReason::Vmread
+            | ExitReason::Vmresume
+            | ExitReason::Vmwrite
+            | ExitReason::Vmxoff
+            | ExitReason::Vmxon
+            | ExitReason::Invept
+            | ExitReason::Invvpid
+            | ExitReason::Vmfunc
+            | ExitReason::Encls => Served::Inject(Exception::InvalidOpcode),
+            ExitReason::NmiWindow => {
+                self.vmcs.set_nmi_window(false);
+                Served::Again
+            }
+            ExitReason::TripleFault => self.fault(Fault::TripleFault, registers, field),
+            _ => self.fault(Fault::UnexpectedExit, registers, field),
+        }
+    }
+
+    /// Moves RIP past an instruction that was carried out for the guest.
+    #[inline(always)]
+    fn advance(&mut self, length: u64) {
+        let rip = self.vmcs.read(GuestField::RIP);
+        let mut next = rip.wrapping_add(length);
+        // Outside 64-bit mode RIP has 32 bits.
+        if (rip ^ next) >> 32 != 0 && report::code_size(&self.vmcs) != mmio::CodeSize::Bits64 {
+            next &= u64::from(u32::MAX);
+        }
+        self.vmcs.write(GuestField::RIP, next);
+        let state = self.vmcs.read(GuestField::INTERRUPTIBILITY);
+        if state & BLOCKED_BY_STI_OR_MOV_SS != 0 {
+            self.vmcs.write(GuestField::INTERRUPTIBILITY, state & !BLOCKED_BY_STI_OR_MOV_SS);
+        }
+        if self.vmcs.read(GuestField::RFLAGS) & TRAP_FLAG != 0 {
+            let pending = self.vmcs.read(GuestField::PENDING_DEBUG);
+            self.vmcs.write(GuestField::PENDING_DEBUG, pending | PENDING_SINGLE_STEP);
+        }
+    }
+}
+
+impl ExitHandler for Vcpu {
+    extern "C" fn handle(&mut self, registers: &mut Registers) -> Next {
+        let start = rdtsc();
+        let field = self.vmcs.info(InfoField::EXIT_REASON) as u32;
+        let served = self.serve(field, registers);
+        let next = match served {
+            Served::Done => {
+                self.advance(self.vmcs.info(InfoField::INSTRUCTION_LENGTH));
+                Next::Resume
+            }
+            Served::Again => {
+                if event::interrupted_delivery(&self.vmcs) {
+                    event::redeliver(&mut self.vmcs);
+                }
+                Next::Resume
+            }
+            Served::Inject(exception) => {
+                event::inject(&mut self.vmcs, exception);
+                Next::Resume
+            }
+            Served::Stop(stop) => {
+                self.stop = Some(stop);
+                Next::Leave
+            }
+        };
+        if self.nmi_pending {
+            self.nmi_pending = !event::inject_nmi(&mut self.vmcs);
+            self.vmcs.set_nmi_window(self.nmi_pending);
+        }
+        self.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
+        next
+    }
+}
