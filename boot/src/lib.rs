@@ -1,7 +1,7 @@
 //! Checks a manifest and packs guests into a bundle.
 //!
 //! A manifest is read in two steps. [`Manifest::parse`] (or [`Manifest::read`] for a file) checks everything that its text
-//! alone can tell: syntax, keys, types, ranges, unique names. [`pack`] then reads the files that it names, checks that each
+//! alone can tell: syntax, keys, types, ranges, unique names. [`pack()`] then reads the files that it names, checks that each
 //! kernel is one, and encodes the bundle that the hypervisor reads. In between, [`Manifest::check_machine`] compares it
 //! with a machine whose size is known.
 //!

@@ -1,22 +1,63 @@
 //! Building an image and starting a machine with it.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use bulkhead_boot::Manifest;
 use bulkhead_manifest::Options;
 use xtask::emulator::{Emulator, Kind, Machine};
-use xtask::hypervisor::{self, Hypervisor};
+use xtask::hypervisor::{self, Hypervisor, Variant};
 use xtask::image::{self, Firmware};
 use xtask::symbols::Symbols;
 use xtask::toolchain::Toolchain;
-use xtask::workspace;
+use xtask::{guests, workspace};
 
 use crate::Console;
+use crate::permit::Permit;
 
 /// The manifest of the demo, below the repository's top.
 pub const DEMO: &str = "demo/debian.toml";
+
+/// A guest written for the tests, as it stands in a manifest.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    name: String,
+    program: &'static str,
+    command_line: String,
+    restart: &'static str,
+}
+
+impl Guest {
+    /// A guest that runs a binary of the package `bulkhead-guests`, and is called like it.
+    pub fn new(program: &'static str) -> Self {
+        Self {
+            name: program.replace('_', "-"),
+            program,
+            command_line: String::new(),
+            restart: "never",
+        }
+    }
+
+    /// The same by another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_string();
+        self
+    }
+
+    /// The same with a command line.
+    pub fn with(mut self, command_line: &str) -> Self {
+        self.command_line = command_line.to_string();
+        self
+    }
+
+    /// The same, to be started again when it resets itself.
+    pub fn restarting(mut self) -> Self {
+        self.restart = "on-reset";
+        self
+    }
+}
 
 /// What is booted, and on which machine. The fields of `machine` may be changed at will.
 #[derive(Debug)]
@@ -24,6 +65,7 @@ pub struct Boot {
     name: String,
     manifest: PathBuf,
     kind: Kind,
+    variant: Variant,
     /// The machine.
     pub machine: Machine,
 }
@@ -37,8 +79,46 @@ impl Boot {
             name: name.to_string(),
             manifest: workspace::root().join(manifest),
             kind: Kind::Bochs,
+            variant: Variant::Plain,
             machine: Machine::new(folder.join("bulkhead.img"), folder),
         }
+    }
+
+    /// The same with a manifest of guests written for the tests, and a core for each.
+    pub fn of_guests(name: &str, guests: &[Guest]) -> Result<Self> {
+        let programs = test_guests()?;
+        let mut text = String::new();
+        for Guest { name, program, command_line, restart } in guests {
+            let kernel = programs.join(program);
+            write!(
+                text,
+                "[[guest]]\nname = \"{name}\"\ncores = 1\nmemory = \"16 MiB\"\n\
+                 kernel = '{}'\ncmdline = \"{command_line}\"\nrestart = \"{restart}\"\n\n",
+                kernel.display()
+            )?;
+        }
+        let mut boot = Self::of_text(name, &text)?;
+        boot.machine.cores = u32::try_from(guests.len())? + 1;
+        Ok(boot)
+    }
+
+    /// The demo with another script as the first process.
+    pub fn of_script(name: &str, script: &str) -> Result<Self> {
+        let demo = std::fs::read_to_string(workspace::root().join(DEMO))?;
+        let boot = Self::of_text(name, &demo)?;
+        std::fs::write(boot.machine.folder.join("init"), script)?;
+        Ok(boot)
+    }
+
+    /// The same with a manifest of this text.
+    pub fn of_text(name: &str, manifest: &str) -> Result<Self> {
+        let mut boot = Self::new(name, "");
+        let folder = &boot.machine.folder;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
+        boot.manifest = folder.join("guests.toml");
+        std::fs::write(&boot.manifest, manifest)?;
+        Ok(boot)
     }
 
     /// The same in QEMU without VT-x, booted by some firmware.
@@ -48,6 +128,17 @@ impl Boot {
         self
     }
 
+    /// The same with a hypervisor that panics when a guest asks for it.
+    pub fn with_panic_injection(mut self) -> Self {
+        self.variant = Variant::InjectPanic;
+        self
+    }
+
+    /// Where the manifest is.
+    pub fn manifest(&self) -> &Path {
+        &self.manifest
+    }
+
     /// Builds the image and starts the machine.
     pub fn start(self) -> Result<Console> {
         self.start_with(|_| ())
@@ -55,7 +146,8 @@ impl Boot {
 
     /// Builds the image, lets `alter` change its bundle, and starts the machine.
     pub fn start_with(self, alter: impl FnOnce(&mut Vec<u8>)) -> Result<Console> {
-        let tools = tools()?;
+        let toolchain = toolchain()?;
+        let hypervisor = hypervisor(self.variant)?;
         {
             // One at a time: two would wait for each other inside of cargo anyway.
             static ONE: Mutex<()> = Mutex::new(());
@@ -67,29 +159,42 @@ impl Boot {
             alter(&mut bundle);
             std::fs::write(&path, bundle)?;
             let Machine { image, firmware, .. } = &self.machine;
-            image::write(&tools.toolchain, &tools.hypervisor, &path, *firmware, image)?;
+            image::write(toolchain, hypervisor, &path, *firmware, image)?;
         }
-        let symbols = Symbols::open(&tools.hypervisor.symbols)?;
+        let symbols = Symbols::open(&hypervisor.symbols)?;
+        let permit = Permit::wait();
         let emulator = Emulator::start(self.kind, &self.machine)?;
-        Ok(Console::new(&self.name, emulator, symbols))
+        Ok(Console::new(&self.name, emulator, symbols, permit))
     }
 }
 
-struct Tools {
-    toolchain: Toolchain,
-    hypervisor: Hypervisor,
+/// A value that is made once for all tests; where that fails, each of them hears why.
+type Once<T> = OnceLock<Result<T, String>>;
+
+fn once<T>(cell: &'static Once<T>, make: impl FnOnce() -> Result<T>) -> Result<&'static T> {
+    let made = cell.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+    made.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
-/// The compiler, and the hypervisor built with it, once for all tests.
-fn tools() -> Result<&'static Tools> {
-    static TOOLS: OnceLock<Result<Tools, String>> = OnceLock::new();
-    let tools = TOOLS.get_or_init(|| {
-        let find = || -> Result<Tools> {
-            let toolchain = Toolchain::find()?;
-            let hypervisor = hypervisor::build(&toolchain)?;
-            Ok(Tools { toolchain, hypervisor })
-        };
-        find().map_err(|error| format!("{error:#}"))
-    });
-    tools.as_ref().map_err(|error| anyhow!("{error}"))
+/// The compiler.
+fn toolchain() -> Result<&'static Toolchain> {
+    static TOOLCHAIN: Once<Toolchain> = OnceLock::new();
+    once(&TOOLCHAIN, Toolchain::find)
+}
+
+/// The hypervisor, built.
+fn hypervisor(variant: Variant) -> Result<&'static Hypervisor> {
+    static PLAIN: Once<Hypervisor> = OnceLock::new();
+    static INJECT_PANIC: Once<Hypervisor> = OnceLock::new();
+    let cell = match variant {
+        Variant::Plain => &PLAIN,
+        Variant::InjectPanic => &INJECT_PANIC,
+    };
+    once(cell, || hypervisor::build(toolchain()?, variant))
+}
+
+/// The folder of the guests written for the tests, built.
+fn test_guests() -> Result<&'static Path> {
+    static GUESTS: Once<PathBuf> = OnceLock::new();
+    once(&GUESTS, || guests::build_test_guests(toolchain()?)).map(PathBuf::as_path)
 }

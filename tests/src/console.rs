@@ -9,6 +9,8 @@ use xtask::emulator::{Emulator, Read};
 use xtask::symbols::Symbols;
 use xtask::workspace;
 
+use crate::permit::Permit;
+
 /// How far the machine may get while a test waits for one thing, in processor ticks. Linux boots
 /// to its shell in about 3 thousand million; a machine that idles lets ticks pass much faster
 /// than one that works.
@@ -45,10 +47,11 @@ pub struct Console {
     panicked: bool,
     gone: bool,
     ticks: u64,
+    _permit: Permit,
 }
 
 impl Console {
-    pub(crate) fn new(name: &str, emulator: Emulator, symbols: Symbols) -> Self {
+    pub(crate) fn new(name: &str, emulator: Emulator, symbols: Symbols, permit: Permit) -> Self {
         Self {
             name: name.to_string(),
             emulator,
@@ -60,6 +63,7 @@ impl Console {
             panicked: false,
             gone: false,
             ticks: TICKS,
+            _permit: permit,
         }
     }
 
@@ -110,6 +114,15 @@ impl Console {
             End::Refused(reason) if texts.iter().all(|text| reason.contains(text)) => Ok(()),
             end => self.fail(&format!("a refusal with {texts:?} was expected, not: {end:?}")),
         }
+    }
+
+    /// Types a command to a shell. Gives what it says, up to the shell's next prompt.
+    pub fn command(&mut self, command: &str, prompt: &str) -> Result<String> {
+        self.send(&format!("{command}\n"))?;
+        // What is typed comes back first.
+        self.wait_for("\n")?;
+        let said = self.wait_for(prompt)?;
+        Ok(said.strip_suffix(prompt).unwrap_or(&said).replace('\r', ""))
     }
 
     /// Types.

@@ -7,7 +7,11 @@
 mod boot;
 mod cli;
 mod console;
+mod permit;
+mod summary;
 
-pub use boot::{Boot, DEMO};
+pub use boot::{Boot, DEMO, Guest};
 pub use cli::{Finished, xtask};
 pub use console::{Console, End};
+pub use permit::Permit;
+pub use summary::{Summary, said_of, summary};

@@ -1,9 +1,10 @@
 //! Building the hypervisor for bare metal.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use crate::toolchain::{TARGET, Toolchain};
 use crate::{process, workspace};
@@ -17,20 +18,46 @@ pub struct Hypervisor {
     pub stripped: PathBuf,
 }
 
+/// What the hypervisor is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// To be used.
+    Plain,
+    /// To see what a defect of its own does: a guest's call makes it panic.
+    InjectPanic,
+}
+
+impl Variant {
+    fn features(self) -> &'static str {
+        match self {
+            Self::Plain => "metal",
+            Self::InjectPanic => "metal,inject-panic",
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Plain => "bulkhead-plain",
+            Self::InjectPanic => "bulkhead-inject-panic",
+        }
+    }
+}
+
 /// Builds the hypervisor.
-pub fn build(toolchain: &Toolchain) -> Result<Hypervisor> {
-    let mut cargo = toolchain.cargo_for_metal("build");
-    cargo.args(["--package", "bulkhead", "--bin", "bulkhead", "--features", "metal"]);
-    cargo.args(["--profile", "kernel"]);
-    process::run(&mut cargo, "building the hypervisor")?;
+pub fn build(toolchain: &Toolchain, variant: Variant) -> Result<Hypervisor> {
     let folder = workspace::metal_target().join(TARGET).join("kernel");
-    let symbols = folder.join("bulkhead");
-    let stripped = folder.join("bulkhead.stripped");
+    // Cargo gives all variants one name: nobody else may build until this one is copied.
+    let _lock = workspace::lock(&workspace::metal_target().join("hypervisor"))?;
+    let mut cargo = toolchain.cargo_for_metal("build");
+    cargo.args(["--package", "bulkhead", "--bin", "bulkhead", "--profile", "kernel"]);
+    cargo.args(["--features", variant.features()]);
+    process::run(&mut cargo, "building the hypervisor")?;
+    let symbols = folder.join(variant.file());
+    let stripped = symbols.with_extension("stripped");
+    let built = folder.join("bulkhead");
+    fs::copy(&built, &symbols).with_context(|| format!("copying {}", workspace::shown(&built)))?;
     let mut objcopy = Command::new(toolchain.objcopy());
     objcopy.arg("--strip-all").arg(&symbols).arg(&stripped);
     process::run(&mut objcopy, "stripping the hypervisor")?;
-    if !stripped.is_file() {
-        bail!("{} was not written", workspace::shown(&stripped));
-    }
     Ok(Hypervisor { symbols, stripped })
 }

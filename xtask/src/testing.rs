@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::hypervisor::{self, Variant};
 use crate::toolchain::Toolchain;
-use crate::{hypervisor, image, packages, process};
+use crate::{guests, image, packages, process};
 
 /// Tells the integration tests which program `cargo xtask` is.
 pub const XTASK: &str = "BULKHEAD_XTASK";
@@ -69,7 +70,10 @@ fn after_dashes(filter: Option<&str>) -> Vec<&str> {
 fn prepare() -> Result<()> {
     packages::ensure(&[packages::BOCHS, packages::QEMU, packages::OVMF].concat())?;
     let toolchain = Toolchain::find()?;
-    hypervisor::build(&toolchain)?;
+    for variant in [Variant::InjectPanic, Variant::Plain] {
+        hypervisor::build(&toolchain, variant)?;
+    }
+    guests::build_test_guests(&toolchain)?;
     image::build_writer(&toolchain).map(|_| ())
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use table::Reader;
 use toml::de::{DeTable, DeValue};
 
-/// A checked manifest. What it says about files is not: [`pack`](crate::pack) looks at them.
+/// A checked manifest. What it says about files is not: [`pack`](crate::pack()) looks at them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     path: PathBuf,

@@ -135,7 +135,7 @@ unsafe extern "C" fn entry_failed() {
 /// Where every VM exit arrives. The address belongs in the VMCS's host RIP.
 ///
 /// # Safety
-/// Only a VM exit may come here, with RSP as [`launch`] left it.
+/// Only a VM exit may come here, with RSP as `launch` left it.
 #[unsafe(naked)]
 pub unsafe extern "C" fn exit_entry<H: ExitHandler>() {
     naked_asm!(

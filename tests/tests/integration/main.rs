@@ -4,12 +4,17 @@ mod boot;
 mod commands;
 mod linux;
 
+use std::sync::LazyLock;
+
+use anyhow::anyhow;
 use libtest_mimic::{Arguments, Trial};
+
+/// More than the machines that may run at a time, as some tests wait for others' machines.
+const THREADS: usize = 6;
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Each of them keeps a core busy: more at a time would only be slower, each of them.
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(THREADS);
     let trials = [boot::trials(), commands::trials(), linux::trials()];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
@@ -17,4 +22,9 @@ fn main() {
 /// A test of this name, which gets its name.
 fn trial(name: &'static str, test: fn(&str) -> anyhow::Result<()>) -> Trial {
     Trial::test(name, move || test(name).map_err(|error| format!("{error:#}").into()))
+}
+
+/// What a boot gave that several tests look at; the first of them starts it.
+fn of<T>(boot: &'static LazyLock<Result<T, String>>) -> anyhow::Result<&'static T> {
+    boot.as_ref().map_err(|error| anyhow!("{error}"))
 }

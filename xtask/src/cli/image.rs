@@ -6,9 +6,10 @@ use anyhow::Result;
 use bulkhead_boot::Manifest;
 use bulkhead_manifest::Options;
 use clap::Args;
+use xtask::hypervisor::{self, Variant};
 use xtask::image::{self, Firmware};
 use xtask::toolchain::Toolchain;
-use xtask::{hypervisor, workspace};
+use xtask::workspace;
 
 /// What the command takes.
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ impl Image {
         let bundle = workspace::target().join(format!("{name}.bundle"));
         image::pack(&manifest, Options { framebuffer_log: !self.no_screen }, &bundle)?;
         let toolchain = Toolchain::find()?;
-        let hypervisor = hypervisor::build(&toolchain)?;
+        let hypervisor = hypervisor::build(&toolchain, Variant::Plain)?;
         let usual = || workspace::target().join(format!("{name}.img"));
         let out = self.output.clone().unwrap_or_else(usual);
         image::write(&toolchain, &hypervisor, &bundle, self.firmware, &out)?;

@@ -7,11 +7,12 @@ use bulkhead_boot::Manifest;
 use bulkhead_manifest::Options;
 use clap::Args;
 use xtask::emulator::{self, Emulator, Kind, Machine, Wanted};
+use xtask::hypervisor::{self, Variant};
 use xtask::image::{self, Firmware};
 use xtask::session::{self, Outcome};
 use xtask::symbols::Symbols;
 use xtask::toolchain::Toolchain;
-use xtask::{hypervisor, packages, workspace};
+use xtask::{packages, workspace};
 
 /// What the command takes.
 #[derive(Debug, Args)]
@@ -59,7 +60,7 @@ impl Run {
         image::pack(&manifest, Options { framebuffer_log: false }, &bundle)?;
         let toolchain = Toolchain::find()?;
         eprintln!("Compiler: {}", toolchain.description());
-        let hypervisor = hypervisor::build(&toolchain)?;
+        let hypervisor = hypervisor::build(&toolchain, Variant::Plain)?;
         let disk = folder.join("bulkhead.img");
         image::write(&toolchain, &hypervisor, &bundle, self.firmware, &disk)?;
 

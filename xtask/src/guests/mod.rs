@@ -28,14 +28,14 @@ pub fn resolve(source: &Source) -> Result<PathBuf> {
     }
 }
 
-/// Builds a guest written for the tests, a binary of the package `bulkhead-guests`, and gives its
-/// ELF file.
-pub fn build_test_guest(toolchain: &Toolchain, name: &str) -> Result<PathBuf> {
+/// Builds the guests written for the tests, which are the binaries of the package
+/// `bulkhead-guests`, and gives the folder with their ELF files.
+pub fn build_test_guests(toolchain: &Toolchain) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo_for_metal_at_fixed_addresses("build");
-    cargo.args(["--quiet", "--package", "bulkhead-guests", "--features", "metal"]);
-    cargo.args(["--profile", "kernel", "--bin", name]);
-    process::run(&mut cargo, &format!("building the test guest {name}"))?;
-    Ok(workspace::metal_target().join(TARGET).join("kernel").join(name))
+    cargo.args(["--package", "bulkhead-guests", "--features", "metal"]);
+    cargo.args(["--profile", "kernel", "--bins"]);
+    process::run(&mut cargo, "building the test guests")?;
+    Ok(workspace::metal_target().join(TARGET).join("kernel"))
 }
 
 /// Where fetched and made things are kept, by what they are for.

@@ -11,7 +11,7 @@ use crate::guest::layout::{
 use crate::memory::{FRAME_SIZE, GuestMemory, GuestPhysical};
 use core::ops::Range;
 
-/// Offsets into `boot_params`; those from [`SETUP_HEADER`] on are the bzImage file's as well.
+/// Offsets into `boot_params`; those from [`offset::SETUP_HEADER`] on are the bzImage file's as well.
 pub(super) mod offset {
     pub const ACPI_RSDP: u64 = 0x070;
     pub const E820_ENTRIES: u64 = 0x1E8;
