@@ -100,6 +100,10 @@ pub mod cr0 {
     pub const PE: u64 = 1 << 0;
     /// Monitor coprocessor.
     pub const MP: u64 = 1 << 1;
+    /// Emulation of the coprocessor.
+    pub const EM: u64 = 1 << 2;
+    /// Task switched.
+    pub const TS: u64 = 1 << 3;
     /// Extension type, always 1.
     pub const ET: u64 = 1 << 4;
     /// Numeric error.

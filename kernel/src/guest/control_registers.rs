@@ -6,6 +6,19 @@ use crate::arch::cpu::{cr0, cr4, efer};
 /// and NW would take the caches of memory that is shared with the hypervisor.
 pub const CR0_OWNED: u64 = cr0::NE | cr0::CD | cr0::NW;
 
+/// Bits of CR0 that the manual defines.
+const CR0_DEFINED: u64 = cr0::PE
+    | cr0::MP
+    | cr0::EM
+    | cr0::TS
+    | cr0::ET
+    | cr0::NE
+    | cr0::WP
+    | cr0::AM
+    | cr0::NW
+    | cr0::CD
+    | cr0::PG;
+
 /// Bits of CR4 that a guest may set, where the processor has them. Each is harmless: it
 /// changes how the guest's own code runs.
 pub const CR4_ALLOWED: u64 = cr4::VME
@@ -77,7 +90,8 @@ pub fn write_cr0(value: u64, mode: &Mode) -> Result<Cr0Write, GeneralProtection>
         }
         new_efer &= !efer::LMA;
     }
-    let shadow = value | cr0::ET;
+    // Reserved bits of the lower half are ignored (SDM Vol. 2B, MOV to control registers).
+    let shadow = value & CR0_DEFINED | cr0::ET;
     Ok(Cr0Write { cr0: shadow & !(cr0::CD | cr0::NW) | cr0::NE, shadow, efer: new_efer })
 }
 
@@ -97,6 +111,8 @@ mod tests {
         let write = write_cr0(LONG.cr0 & !cr0::NE | cr0::CD, &LONG).unwrap();
         assert_eq!(write.cr0 & (cr0::NE | cr0::CD | cr0::NW), cr0::NE);
         assert_eq!(write.shadow & (cr0::NE | cr0::CD), cr0::CD, "the guest reads what it wrote");
+        let reserved = write_cr0(LONG.cr0 | 1 << 10, &LONG).unwrap();
+        assert_eq!((reserved.cr0, reserved.shadow), (LONG.cr0, LONG.cr0));
         assert_eq!(write.efer, LONG.efer);
     }
 

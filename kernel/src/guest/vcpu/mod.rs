@@ -51,6 +51,9 @@ const NO_SUCH_CALL: u64 = -1000i64 as u64;
 /// RAX of the hypercall that panics: "panic" in ASCII.
 #[cfg(feature = "inject-panic")]
 const INJECT_PANIC: u64 = 0x70_616e_6963;
+/// RAX of the hypercall that makes the next VM entry fail: "entry" in ASCII.
+#[cfg(feature = "inject-panic")]
+const INJECT_FAILED_ENTRY: u64 = 0x65_6e74_7279;
 
 /// How an exit was served.
 enum Served {
@@ -161,7 +164,12 @@ impl Vcpu {
             ExitReason::Xsetbv => self.xsetbv(registers),
             ExitReason::Vmcall => {
                 #[cfg(feature = "inject-panic")]
-                assert_ne!(registers.0[reg::RAX], INJECT_PANIC, "a panic was asked for");
+                match registers.0[reg::RAX] {
+                    INJECT_PANIC => panic!("a panic was asked for"),
+                    // Bit 1 of RFLAGS must be 1 (SDM Vol. 3C, 27.3.1.4): the next entry fails.
+                    INJECT_FAILED_ENTRY => self.vmcs.write(GuestField::RFLAGS, 0),
+                    _ => {}
+                }
                 registers.0[reg::RAX] = NO_SUCH_CALL;
                 Served::Done
             }

@@ -3,14 +3,15 @@
 #![no_std]
 #![no_main]
 
+mod edge;
 mod task_switch;
 
 use bulkhead_guests::boot::BootParams;
 use bulkhead_guests::cpu::{self, TablePointer};
-use bulkhead_guests::{console, entry, power, println};
+use bulkhead_guests::{console, power, println};
 use core::arch::asm;
 
-entry!(main);
+bulkhead_guests::entry!(main);
 
 /// Guest-physical addresses where there is neither RAM nor a device; where PCs have the HPET, and
 /// in the hole for PCI.
@@ -19,7 +20,7 @@ const NOWHERE_ELSE: u64 = 0xD000_0000;
 /// Of a page-table entry: present and writable.
 const PRESENT: u64 = 0b11;
 
-const FAULTS: [(&str, &str, fn()); 10] = [
+const FAULTS: [(&str, &str, fn()); 13] = [
     ("fetch", "jumping to where there is no RAM", fetch),
     ("page-table", "using a page table where there is no RAM", page_table),
     ("page-root", "loading CR3 with an address where there is no RAM", page_root),
@@ -29,6 +30,9 @@ const FAULTS: [(&str, &str, fn()); 10] = [
     ("string", "copying a string from where there is no RAM", string),
     ("vector", "loading a vector register from where there is no RAM", vector),
     ("task-switch", "switching tasks by hardware", task_switch::switch),
+    ("edge", "running CPUID at the last canonical address", edge::cpuid_at_the_last_address),
+    ("entry", "asking a hypervisor that was built for it for a VM entry that fails", failed_entry),
+    ("panic", "asking a hypervisor that was built for it to panic", panic),
     ("triple", "taking an exception without a table", triple),
 ];
 
@@ -116,4 +120,18 @@ fn vector() {
 
 fn triple() {
     cpu::triple_fault()
+}
+
+fn panic() {
+    /// RAX of the hypercall that panics, in a hypervisor built with the feature `inject-panic`: "panic".
+    const INJECT_PANIC: u64 = 0x70_616e_6963;
+    // SAFETY: a hypercall changes no register but RAX.
+    unsafe { asm!("vmcall", inout("rax") INJECT_PANIC => _) };
+}
+
+fn failed_entry() {
+    /// RAX of the hypercall after which the VM entry fails, in such a hypervisor: "entry".
+    const INJECT_FAILED_ENTRY: u64 = 0x65_6e74_7279;
+    // SAFETY: a hypercall changes no register but RAX.
+    unsafe { asm!("vmcall", inout("rax") INJECT_FAILED_ENTRY => _) };
 }
