@@ -55,6 +55,8 @@ pub struct Mode {
     pub efer: u64,
     /// CS.L: the code segment is a 64-bit one.
     pub cs_long: bool,
+    /// TR holds a 16-bit TSS.
+    pub tss_16_bit: bool,
 }
 
 /// What a write to CR0 does.
@@ -79,7 +81,7 @@ pub fn write_cr0(value: u64, mode: &Mode) -> Result<Cr0Write, GeneralProtection>
     }
     let mut new_efer = mode.efer;
     if set(cr0::PG) && !was(cr0::PG) && mode.efer & efer::LME != 0 {
-        if mode.cr4 & cr4::PAE == 0 || mode.cs_long {
+        if mode.cr4 & cr4::PAE == 0 || mode.cs_long || mode.tss_16_bit {
             return Err(GeneralProtection);
         }
         new_efer |= efer::LMA;
@@ -104,6 +106,7 @@ mod tests {
         cr4: cr4::PAE,
         efer: efer::LME | efer::LMA,
         cs_long: true,
+        tss_16_bit: false,
     };
 
     #[test]
@@ -136,6 +139,8 @@ mod tests {
         assert_eq!(off.efer, efer::LME);
         let before = Mode { cr0: cr0::PE, efer: efer::LME, ..compatibility };
         assert_eq!(write_cr0(LONG.cr0, &before).unwrap().efer, efer::LME | efer::LMA);
+        let with_old_tss = Mode { tss_16_bit: true, ..before };
+        assert_eq!(write_cr0(LONG.cr0, &with_old_tss), Err(GeneralProtection));
         let without_pae = Mode { cr4: 0, ..before };
         assert_eq!(write_cr0(LONG.cr0, &without_pae), Err(GeneralProtection));
         let with_pcid = Mode { cr4: cr4::PAE | cr4::PCIDE, ..compatibility };

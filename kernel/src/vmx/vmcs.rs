@@ -56,6 +56,8 @@ fields! { GuestField:
     CS_ACCESS_RIGHTS = guest::CS_ACCESS_RIGHTS;
     /// Stack segment's access rights, whose DPL is the privilege level.
     SS_ACCESS_RIGHTS = guest::SS_ACCESS_RIGHTS;
+    /// Task register's access rights.
+    TR_ACCESS_RIGHTS = guest::TR_ACCESS_RIGHTS;
     /// Blocking by STI, MOV SS, NMI.
     INTERRUPTIBILITY = guest::INTERRUPTIBILITY_STATE;
     /// Debug exceptions that are due.

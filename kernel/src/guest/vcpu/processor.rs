@@ -14,6 +14,10 @@ use crate::arch::{apic as hardware_apic, vector};
 use crate::vmx::exit::{ControlRegisterAccess, ControlRegisterOperation};
 use crate::vmx::vmcs::{GuestField, InfoField};
 
+/// Type of a system segment in its access rights, and a busy 16-bit TSS's (SDM Vol. 3A, table 3-2).
+const TSS_TYPE: u64 = 0xF;
+const BUSY_TSS_16: u64 = 3;
+
 impl Vcpu {
     pub(super) fn cpuid(&mut self, registers: &mut Registers) -> Served {
         let cr4 = self.vmcs.read(GuestField::CR4);
@@ -107,6 +111,7 @@ impl Vcpu {
             cr4: self.vmcs.read(GuestField::CR4),
             efer: self.vmcs.read(GuestField::EFER),
             cs_long: report::code_size(&self.vmcs) == mmio::CodeSize::Bits64,
+            tss_16_bit: self.vmcs.read(GuestField::TR_ACCESS_RIGHTS) & TSS_TYPE == BUSY_TSS_16,
         };
         match control_registers::write_cr0(value, &mode) {
             Ok(write) => {
