@@ -2,6 +2,7 @@
 
 mod boot;
 mod commands;
+mod idle;
 mod linux;
 
 use std::sync::LazyLock;
@@ -15,7 +16,7 @@ const THREADS: usize = 6;
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let trials = [boot::trials(), commands::trials(), linux::trials()];
+    let trials = [boot::trials(), commands::trials(), idle::trials(), linux::trials()];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
 

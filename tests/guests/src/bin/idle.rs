@@ -2,7 +2,8 @@
 //! has begun, it should cause no exit until it is done.
 //!
 //! Command line: `ticks=N` interrupts, 100 without it, every `period=N` of the timer's ticks.
-//! A heartbeat is printed at the beginning and at the end only, as the console exits.
+//! A heartbeat is printed at the beginning and at the end only, as the console exits; with
+//! `quiet=1`, none at all.
 #![no_std]
 #![no_main]
 
@@ -18,14 +19,19 @@ const DEFAULT_PERIOD: u32 = 100_000;
 fn main(boot: &BootParams) -> ! {
     let ticks = number(boot, "ticks", DEFAULT_TICKS);
     let period = number(boot, "period", DEFAULT_PERIOD);
-    println!("idle for {ticks} ticks of {period}");
+    let quiet = number(boot, "quiet", 0) > 0;
+    if !quiet {
+        println!("idle for {ticks} ticks of {period}");
+    }
     apic::enable();
     apic::start_periodic(TIMER_VECTOR, period);
     while interrupts::count(TIMER_VECTOR) < ticks {
         cpu::halt();
     }
     apic::stop_timer();
-    println!("heartbeat: {} ticks", interrupts::count(TIMER_VECTOR));
+    if !quiet {
+        println!("heartbeat: {} ticks", interrupts::count(TIMER_VECTOR));
+    }
     power::power_off()
 }
 
