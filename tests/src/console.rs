@@ -45,6 +45,7 @@ pub struct Console {
     searched: usize,
     end: Option<End>,
     panicked: bool,
+    panic_expected: bool,
     gone: bool,
     ticks: u64,
     _permit: Permit,
@@ -61,6 +62,7 @@ impl Console {
             searched: 0,
             end: None,
             panicked: false,
+            panic_expected: false,
             gone: false,
             ticks: TICKS,
             _permit: permit,
@@ -70,6 +72,11 @@ impl Console {
     /// Sets how many processor ticks each of the following waits may take.
     pub fn limit_ticks(&mut self, ticks: u64) {
         self.ticks = ticks;
+    }
+
+    /// Lets a panic of the hypervisor's be no failure.
+    pub fn expect_panic(&mut self) {
+        self.panic_expected = true;
     }
 
     /// Waits until the machine says a text, after what earlier waits found. Gives all that it said
@@ -153,7 +160,7 @@ impl Console {
 
     /// Takes in more, or fails when the limits are reached or the machine has ended.
     fn go_on(&mut self, what: &str, ticks: u64, start: Instant) -> Result<()> {
-        if self.panicked {
+        if self.panicked && !self.panic_expected {
             // Its backtrace is still coming.
             self.listen(Duration::from_secs(3))?;
             return self.fail(&format!("{what}, but the hypervisor panicked"));

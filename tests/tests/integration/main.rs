@@ -2,6 +2,8 @@
 
 mod boot;
 mod commands;
+mod faults;
+mod guests;
 mod idle;
 mod linux;
 
@@ -16,7 +18,14 @@ const THREADS: usize = 6;
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let trials = [boot::trials(), commands::trials(), idle::trials(), linux::trials()];
+    let trials = [
+        boot::trials(),
+        commands::trials(),
+        faults::trials(),
+        guests::trials(),
+        idle::trials(),
+        linux::trials(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
 
