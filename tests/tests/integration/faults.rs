@@ -24,7 +24,7 @@ const NOT_EMULATED: &str = "access to a device: instruction is not one that is e
 const STRUCTURE: &str = "page table or stack of an event where there is no RAM";
 const UNREADABLE: &str = "not readable";
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     Case {
         fault: "fetch",
         stopped: "instruction fetch from where there is no RAM",
@@ -86,6 +86,7 @@ const CASES: [Case; 11] = [
         exit: &["9 (task switch)", "qualification 0x80000028"],
         bytes: "[ea, 00, 00, 00, 00, 28, 00",
     },
+    Case { fault: "edge", stopped: "?", exit: &["10 (CPUID)"], bytes: "[0f, a2" },
     Case {
         fault: "triple",
         stopped: "triple fault",
@@ -101,7 +102,7 @@ const CASES: [Case; 11] = [
     },
 ];
 
-/// Of the guests that fault, so many share a boot: with the service core and the witness they
+/// So many of the guests that fault share a boot: with the service core and the witness they
 /// take the eight cores that Bochs has.
 const AT_A_TIME: usize = 6;
 
@@ -140,6 +141,7 @@ pub fn trials() -> Vec<Trial> {
         trial("faults::stop_nobody_else", |_| {
             BOOTS.iter().try_for_each(|boot| unharmed(of(boot)?))
         }),
+        trial("faults::a_failed_entry_names_the_field", failed_entry),
         trial("faults::a_panic_stops_its_own_guest_alone", panic),
     ];
     CASES.iter().enumerate().map(case).chain(others).collect()
@@ -181,31 +183,56 @@ fn unharmed(transcript: &str) -> Result<()> {
     Ok(())
 }
 
-/// A defect of the hypervisor's own: it is told where, and costs the guest that it served.
-fn panic(name: &str) -> Result<()> {
-    let victim = Guest::new("faults").named("victim").with("fault=panic");
-    let boot = Boot::of_guests(name, &[victim, witness()])?.with_panic_injection();
-    let mut console = boot.start()?;
+/// What was said where a hypervisor was asked to fail.
+static INJECTED: LazyLock<Result<String, String>> =
+    LazyLock::new(|| injected().map_err(|error| format!("{error:#}")));
+
+fn injected() -> Result<String> {
+    let guests = [
+        Guest::new("faults").named("panic").with("fault=panic"),
+        Guest::new("faults").named("entry").with("fault=entry"),
+        witness(),
+    ];
+    let mut console =
+        Boot::of_guests("faults::injected", &guests)?.with_panic_injection().start()?;
     console.expect_panic();
     let end = console.wait_for_end()?;
-    let transcript = console.transcript();
-    let expected = End::Stopped { powered_off: 1, faulted: 1 };
-    ensure!(end == expected, "{end:?}, not {expected:?}:\n{transcript}");
-    unharmed(&transcript)?;
+    let expected = End::Stopped { powered_off: 1, faulted: 2 };
+    ensure!(end == expected, "{end:?}, not {expected:?}:\n{}", console.transcript());
+    Ok(console.transcript())
+}
+
+/// A failed VM entry: the report names the field that it failed for.
+fn failed_entry(_: &str) -> Result<()> {
+    let transcript = of(&INJECTED)?;
+    let said: Vec<_> = said_of(transcript, "entry").collect();
+    ensure!(said.contains(&"stopped: failed VM entry"), "{said:#?}");
+    let invalid = said.iter().any(|line| line.starts_with("invalid: ") && line.contains("RFLAGS"));
+    ensure!(invalid, "{said:#?}");
+    let reason = "exit reason 33 (VM-entry failure: invalid guest state)";
+    ensure!(said.iter().any(|line| line.starts_with(reason)), "{said:#?}");
+    Ok(())
+}
+
+/// A defect of the hypervisor's own: it is told where it is, and costs the guest that was served.
+fn panic(_: &str) -> Result<()> {
+    let transcript = of(&INJECTED)?;
+    unharmed(transcript)?;
     let panic = transcript.split_once("panic: core 1: ").context("no panic")?.1;
-    let (message, backtrace) = panic.split_once("backtrace: ").context("no backtrace")?;
-    ensure!(message.contains("a panic was asked for"), "{message}");
-    ensure!(message.contains(" at kernel/src/guest/vcpu.rs:"), "{message}");
-    // The functions behind the addresses, innermost first, and inlined ones among them.
+    let message = panic.lines().next().unwrap_or_default();
+    ensure!(message.starts_with("a panic was asked for at kernel/src/guest/vcpu/"), "{message}");
+    let (_, backtrace) = panic.split_once("backtrace: ").context("no backtrace")?;
+    // The functions behind the addresses, innermost first, and inlined ones among them. A guest's
+    // words may stand between the lines.
     let place = |part: &str| {
-        let place =
-            backtrace.lines().position(|line| line.starts_with("      ") && line.contains(part));
+        let mut lines = backtrace.lines();
+        let place = lines.position(|line| line.starts_with("      ") && line.contains(part));
         place.with_context(|| format!("no `{part}` in {backtrace}"))
     };
-    let served = place("serve at kernel/src/guest/vcpu.rs:")?;
+    let served = place("serve at kernel/src/guest/vcpu/mod.rs:")?;
     let exited = place("bulkhead::arch::switch::exit_entry")?;
     ensure!(served < exited, "{backtrace}");
-    let said: Vec<_> = said_of(&transcript, "victim").collect();
+    let said: Vec<_> = said_of(transcript, "panic").collect();
     ensure!(said.contains(&"stopped: the hypervisor failed on its core"), "{said:#?}");
     Ok(())
 }
