@@ -6,12 +6,6 @@ use core::arch::asm;
 
 /// XCR0: x87 state, always set.
 pub const XCR0_X87: u64 = 1 << 0;
-/// XCR0: SSE state.
-pub const XCR0_SSE: u64 = 1 << 1;
-/// XCR0: upper halves of YMM registers.
-pub const XCR0_AVX: u64 = 1 << 2;
-/// XCR0: opmask registers, upper halves of ZMM0-15, ZMM16-31.
-pub const XCR0_AVX512: u64 = 0b111 << 5;
 
 /// Bytes of an XSAVE area's legacy region and header (SDM Vol. 1, 13.4).
 const LEGACY_AND_HEADER: usize = 576;
@@ -32,15 +26,11 @@ static INITIAL: InitialArea = {
     InitialArea(area)
 };
 
-/// The XCR0 bits that this processor has among those that guests may be given.
-pub fn supported() -> u64 {
+/// All XCR0 bits of this processor: what guests may be given is among them, so that
+/// nothing of theirs is left unwiped.
+fn supported() -> u64 {
     let leaf = cpu::cpuid(0xD, 0);
-    let host = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
-    let mut mask = host & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
-    if mask & XCR0_AVX != 0 && host & XCR0_AVX512 == XCR0_AVX512 {
-        mask |= XCR0_AVX512;
-    }
-    mask
+    u64::from(leaf.edx) << 32 | u64::from(leaf.eax)
 }
 
 /// Sets XCR0.

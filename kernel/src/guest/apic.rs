@@ -5,7 +5,7 @@
 //! occurs (ID, LDR, ICR), and those that could make the processor deliver what a
 //! guest must not have delivered (the local vector table).
 
-use crate::arch::apic::{LVT_MASKED, register};
+use crate::arch::apic::{LVT_MASKED, LVT_PERIODIC, register};
 
 /// Most processors of one guest: one bit each in a set.
 pub const MAX_PROCESSORS: u32 = 64;
@@ -68,7 +68,7 @@ pub enum Delivery {
     Startup(u8),
     /// Nothing: INIT level de-assert, which processors since the Pentium 4 ignore.
     Nothing,
-    /// A mode that a guest may not use: SMI, or a reserved one.
+    /// A mode that a guest may not use, SMI or a reserved one, or reserved bits: #GP.
     Refused,
 }
 
@@ -85,6 +85,9 @@ impl Command {
     /// Decodes a write of `icr` (SDM Vol. 3A, 11.6.1 and 11.12.9) by processor `own` of a guest
     /// with `processors` of them.
     pub fn decode(icr: u64, own: u32, processors: u32) -> Self {
+        if icr & ICR_RESERVED != 0 {
+            return Self { delivery: Delivery::Refused, targets: Targets::default() };
+        }
         let vector = icr as u8;
         let level_assert = icr >> 14 & 1 != 0;
         let delivery = match icr >> 8 & 0b111 {
@@ -112,20 +115,29 @@ impl Command {
 /// What becomes of a write to an entry of the local vector table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LvtWrite {
-    /// To the physical register.
-    Pass,
-    /// Kept, to be read back; the physical entry stays masked.
-    Keep,
+    /// This value goes to the physical register.
+    Pass(u64),
+    /// This value is kept, to be read back; the physical entry stays masked.
+    Keep(u64),
     /// #GP.
     Fault,
 }
 
-/// Delivery mode of an LVT entry: fixed.
+/// Bits of an LVT entry (SDM Vol. 3A, figure 11-8): vector, delivery mode, delivery status (read
+/// only: a write is ignored), polarity, remote IRR, trigger mode.
+const LVT_VECTOR: u64 = 0xFF;
 const LVT_DELIVERY: u64 = 0b111 << 8;
-/// Timer mode: bit 18 is TSC-deadline mode, which is hidden.
-const LVT_TSC_DEADLINE: u64 = 1 << 18;
-/// Bits 63 to 32 are reserved in each LVT entry.
-const LVT_RESERVED: u64 = u64::MAX << 32;
+const LVT_STATUS: u64 = 1 << 12;
+const LVT_PIN: u64 = 0b111 << 13;
+/// What a guest may write to the timer's entry. Not bit 18, TSC-deadline mode, which is hidden. In
+/// x2APIC mode a reserved bit is #GP, here as in the hardware, where it would be ours.
+const TIMER_WRITABLE: u64 = LVT_VECTOR | LVT_STATUS | LVT_MASKED | LVT_PERIODIC;
+/// What a guest may write to the error entry.
+const ERROR_WRITABLE: u64 = LVT_VECTOR | LVT_STATUS | LVT_MASKED;
+/// What a guest may write to the entries that are kept.
+const KEPT_WRITABLE: u64 = LVT_VECTOR | LVT_DELIVERY | LVT_STATUS | LVT_PIN | LVT_MASKED;
+/// Reserved bits of ICR in x2APIC mode (SDM Vol. 3A, figure 11-28).
+const ICR_RESERVED: u64 = 0xFFF << 20 | 0b11 << 16 | 1 << 13;
 
 /// Judges a write to an LVT register.
 ///
@@ -134,15 +146,12 @@ const LVT_RESERVED: u64 = u64::MAX << 32;
 /// belong to what guests are not given (machine checks, performance counters):
 /// they are kept, and never take effect.
 pub fn lvt_write(msr: u32, value: u64) -> LvtWrite {
-    if value & LVT_RESERVED != 0 {
-        return LvtWrite::Fault;
-    }
-    match msr {
-        register::LVT_TIMER if value & (LVT_TSC_DEADLINE | LVT_DELIVERY) != 0 => LvtWrite::Fault,
-        register::LVT_ERROR if value & LVT_DELIVERY != 0 => LvtWrite::Fault,
-        register::LVT_TIMER | register::LVT_ERROR => LvtWrite::Pass,
-        _ => LvtWrite::Keep,
-    }
+    let (writable, outcome) = match msr {
+        register::LVT_TIMER => (TIMER_WRITABLE, LvtWrite::Pass(value & !LVT_STATUS)),
+        register::LVT_ERROR => (ERROR_WRITABLE, LvtWrite::Pass(value & !LVT_STATUS)),
+        _ => (KEPT_WRITABLE, LvtWrite::Keep(value & !LVT_STATUS)),
+    };
+    if value & !writable == 0 { outcome } else { LvtWrite::Fault }
 }
 
 /// The LVT entries that are kept.
@@ -237,21 +246,35 @@ mod tests {
         assert_eq!(delivery(0x0_0700), Delivery::Refused, "ExtINT");
     }
 
+    /// Every bit in turn: whatever is passed on must be valid for the hardware, where a
+    /// reserved bit would fault in root mode.
     #[test]
     fn no_lvt_write_reaches_the_hardware_but_plain_vectors() {
-        for msr in [register::LVT_TIMER, register::LVT_ERROR] {
-            assert_eq!(lvt_write(msr, 0xEC), LvtWrite::Pass);
-            for mode in 1..8u64 {
-                assert_eq!(lvt_write(msr, mode << 8 | 0xEC), LvtWrite::Fault);
+        for (msr, passed) in [(register::LVT_TIMER, 0x300FF), (register::LVT_ERROR, 0x100FF)] {
+            for bit in 0..64 {
+                let expected = match 1u64 << bit {
+                    LVT_STATUS => LvtWrite::Pass(0),
+                    value if value & passed != 0 => LvtWrite::Pass(value),
+                    _ => LvtWrite::Fault,
+                };
+                assert_eq!(lvt_write(msr, 1 << bit), expected, "{msr:#x} bit {bit}");
             }
         }
-        assert_eq!(lvt_write(register::LVT_TIMER, 1 << 17 | 0xEC), LvtWrite::Pass, "periodic");
-        assert_eq!(lvt_write(register::LVT_TIMER, 1 << 18 | 0xEC), LvtWrite::Fault, "deadline");
         for msr in KEPT {
-            assert_eq!(lvt_write(msr, 0x400), LvtWrite::Keep, "NMI");
-            assert_eq!(lvt_write(msr, 1 << 40), LvtWrite::Fault);
+            assert_eq!(lvt_write(msr, 0x400), LvtWrite::Keep(0x400), "NMI");
+            for reserved in (17..64).chain([11]) {
+                assert_eq!(lvt_write(msr, 1 << reserved), LvtWrite::Fault);
+            }
             *Shadow::new().kept(msr).unwrap() = 1;
         }
         assert_eq!(Shadow::new().kept(register::LVT_TIMER), None);
+    }
+
+    #[test]
+    fn reserved_bits_of_the_icr_are_refused() {
+        for bit in (0..32).filter(|&bit| ICR_RESERVED >> bit & 1 != 0) {
+            assert_eq!(Command::decode(1 << bit | 0x30, 0, 1).delivery, Delivery::Refused);
+        }
+        assert_eq!(Command::decode(LVT_STATUS | 0x30, 0, 1).delivery, Delivery::Fixed(0x30));
     }
 }

@@ -1,6 +1,6 @@
 //! Which MSRs a guest has. Everything that is not named here is #GP.
 
-use super::apic::{self, LvtWrite, Shadow};
+use super::apic::{self, Command, Delivery, LvtWrite, Shadow};
 use super::control_registers::GeneralProtection;
 use crate::arch::apic::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, register};
 use crate::arch::msr::Msr;
@@ -35,7 +35,7 @@ const PASSED: &[(u32, Pass, &str)] = &[
     (register::TPR, Both, "this core's interrupts are the guest's"),
     (register::PPR, Read, "this core's interrupts are the guest's"),
     (register::EOI, Write, "this core's interrupts are the guest's"),
-    (register::SVR, Both, "an APIC that is off still takes NMI"),
+    (register::SVR, Both, "an APIC that is off concerns its own guest alone"),
     (register::ESR, Both, "this core's errors are the guest's"),
     (register::LVT_TIMER, Read, "holds what a checked write put there"),
     (register::LVT_ERROR, Read, "holds what a checked write put there"),
@@ -69,6 +69,8 @@ pub fn allow(bitmap: &mut MsrBitmap) -> Result<(), NotCovered> {
     Ok(())
 }
 
+/// Base, mode and BSP bits of the local APIC.
+const APIC_BASE: u32 = Msr::APIC_BASE.number();
 /// The time-stamp counter.
 const TSC: u32 = 0x10;
 /// Platform ID: for microcode updates.
@@ -88,6 +90,8 @@ const APIC_PAGE: u64 = 0xFEE0_0000;
 pub struct Accessor<'a> {
     /// Its virtual APIC ID.
     pub id: u32,
+    /// Processors of the guest.
+    pub processors: u32,
     /// What it has written to its APIC.
     pub apic: &'a mut Shadow,
 }
@@ -100,7 +104,7 @@ pub enum Effect {
     /// Write this x2APIC register of the hardware.
     Apic(u32, u64),
     /// Send this.
-    Interrupt(u64),
+    Interrupt(Command),
     /// Make the guest's TSC show this.
     Tsc(u64),
 }
@@ -112,7 +116,7 @@ impl Accessor<'_> {
             return Ok(*kept);
         }
         match msr {
-            0x1B => Ok(self.apic_base()),
+            APIC_BASE => Ok(self.apic_base()),
             register::ID => Ok(self.id.into()),
             register::LDR => Ok(apic::logical_id(self.id).into()),
             register::ICR => Ok(self.apic.icr),
@@ -127,18 +131,22 @@ impl Accessor<'_> {
         match msr {
             TSC => Ok(Effect::Tsc(value)),
             // Leaving x2APIC mode is not offered.
-            0x1B if value == self.apic_base() => Ok(Effect::None),
+            APIC_BASE if value == self.apic_base() => Ok(Effect::None),
             MICROCODE_REVISION | DEBUG_CONTROL if value == 0 => Ok(Effect::None),
             MISC_ENABLE if value == MISC_ENABLE_VALUE => Ok(Effect::None),
             register::ICR => {
+                let command = Command::decode(value, self.id, self.processors);
+                if command.delivery == Delivery::Refused {
+                    return Err(GeneralProtection);
+                }
                 self.apic.icr = value;
-                Ok(Effect::Interrupt(value))
+                Ok(Effect::Interrupt(command))
             }
             register::LVT_CMCI | register::LVT_TIMER..=register::LVT_ERROR => {
                 match apic::lvt_write(msr, value) {
                     LvtWrite::Fault => Err(GeneralProtection),
-                    LvtWrite::Pass => Ok(Effect::Apic(msr, value)),
-                    LvtWrite::Keep => {
+                    LvtWrite::Pass(value) => Ok(Effect::Apic(msr, value)),
+                    LvtWrite::Keep(value) => {
                         if let Some(kept) = self.apic.kept(msr) {
                             *kept = value;
                         }
@@ -177,7 +185,7 @@ mod tests {
     #[test]
     fn an_unknown_register_is_a_fault() {
         let mut shadow = Shadow::new();
-        let mut accessor = Accessor { id: 0, apic: &mut shadow };
+        let mut accessor = Accessor { id: 0, processors: 1, apic: &mut shadow };
         // Feature control, SMM base, SMI count, VMX capabilities, machine checks, MTRRs, TSC
         // deadline, RTIT, an AMD one, a hole.
         for msr in [0x3A, 0x9E, 0x34, 0x480, 0x400, 0x2FF, 0x6E0, 0x570, 0xC001_0015, 0x4000_0000] {
@@ -191,26 +199,28 @@ mod tests {
     #[test]
     fn ids_are_virtual() {
         let mut shadow = Shadow::new();
-        let mut second = Accessor { id: 1, apic: &mut shadow };
+        let mut second = Accessor { id: 1, processors: 2, apic: &mut shadow };
         assert_eq!(second.read(register::ID), Ok(1));
         assert_eq!(second.read(register::LDR), Ok(2));
-        let base = second.read(0x1B).unwrap();
+        let base = second.read(APIC_BASE).unwrap();
         assert_eq!(base & BASE_BSP, 0);
-        assert_eq!(second.write(0x1B, base), Ok(Effect::None));
-        assert_eq!(second.write(0x1B, base & !BASE_X2APIC), Err(GeneralProtection));
+        assert_eq!(second.write(APIC_BASE, base), Ok(Effect::None));
+        assert_eq!(second.write(APIC_BASE, base & !BASE_X2APIC), Err(GeneralProtection));
     }
 
     #[test]
     fn kept_entries_read_back_and_do_nothing() {
         let mut shadow = Shadow::new();
-        let mut accessor = Accessor { id: 0, apic: &mut shadow };
+        let mut accessor = Accessor { id: 0, processors: 1, apic: &mut shadow };
         assert_eq!(accessor.write(register::LVT_LINT1, 0x400), Ok(Effect::None));
         assert_eq!(accessor.read(register::LVT_LINT1), Ok(0x400));
         assert_eq!(
             accessor.write(register::LVT_TIMER, 0xEC),
             Ok(Effect::Apic(register::LVT_TIMER, 0xEC))
         );
-        assert_eq!(accessor.write(register::ICR, 0x30), Ok(Effect::Interrupt(0x30)));
-        assert_eq!(accessor.read(register::ICR), Ok(0x30));
+        let sent = Command::decode(0x4_0030, 0, 1);
+        assert_eq!(accessor.write(register::ICR, 0x4_0030), Ok(Effect::Interrupt(sent)));
+        assert_eq!(accessor.write(register::ICR, 0x200), Err(GeneralProtection), "SMI");
+        assert_eq!(accessor.read(register::ICR), Ok(0x4_0030), "what faulted was not kept");
     }
 }

@@ -328,9 +328,12 @@ fn map_ram(ram: &GuestRam, core: &Core<'_>, frames: &mut RunFrames) -> Result<Ep
 /// The hypervisor must not use them.
 unsafe fn reset_passed_msrs() {
     use crate::arch::msr::Msr;
-    for register in
-        [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX]
-    {
+    /// CPUID leaf, and EDX's bit, that tell of RDTSCP and so of TSC_AUX.
+    const EXTENDED_FEATURES: u32 = 0x8000_0001;
+    const RDTSCP: u32 = 1 << 27;
+    let auxiliary = cpu::cpuid(EXTENDED_FEATURES, 0).edx & RDTSCP != 0;
+    let always = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
+    for register in always.into_iter().chain(auxiliary.then_some(Msr::TSC_AUX)) {
         // SAFETY: zero is valid for each, and root mode uses none of them.
         unsafe { register.write(0) };
     }

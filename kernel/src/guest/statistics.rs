@@ -23,8 +23,9 @@ impl Statistics {
     pub fn record(&mut self, reason: u32, ticks: u64) {
         // An unknown reason is counted with the last.
         let index = (reason as usize).min(REASONS - 1);
-        self.counts[index] += 1;
-        self.ticks[index] += ticks;
+        // A TSC that steps back must not be our fault.
+        self.counts[index] = self.counts[index].wrapping_add(1);
+        self.ticks[index] = self.ticks[index].wrapping_add(ticks);
     }
 
     /// Exits in all.
@@ -34,7 +35,7 @@ impl Statistics {
 
     /// Ticks in all.
     pub fn ticks(&self) -> u64 {
-        self.ticks.iter().sum()
+        self.ticks.iter().fold(0, |sum, ticks| u64::wrapping_add(sum, *ticks))
     }
 
     /// What was counted: reason, exits, ticks; most frequent first.

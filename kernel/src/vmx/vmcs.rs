@@ -56,6 +56,14 @@ fields! { GuestField:
     CS_ACCESS_RIGHTS = guest::CS_ACCESS_RIGHTS;
     /// Stack segment's access rights, whose DPL is the privilege level.
     SS_ACCESS_RIGHTS = guest::SS_ACCESS_RIGHTS;
+    /// PDPTEs of PAE paging, which the processor takes from here at VM entry.
+    PDPTE0 = guest::PDPTE0_FULL;
+    /// The second.
+    PDPTE1 = guest::PDPTE1_FULL;
+    /// The third.
+    PDPTE2 = guest::PDPTE2_FULL;
+    /// The fourth.
+    PDPTE3 = guest::PDPTE3_FULL;
     /// Task register's access rights.
     TR_ACCESS_RIGHTS = guest::TR_ACCESS_RIGHTS;
     /// Blocking by STI, MOV SS, NMI.
@@ -322,8 +330,9 @@ const START_CR0: u64 = cr0::PE | cr0::PG | cr0::ET | cr0::NE;
 pub fn set_guest_64(vmcs: &mut CurrentVmcs, start: &Start64) -> Result<(), RefusedField> {
     put(guest::CR0, START_CR0)?;
     put(guest::CR3, start.cr3)?;
-    // VMXE must be 1 in VMX operation (CR4's fixed bits); the guest sees 0.
-    put(guest::CR4, cr4::PAE | cr4::VMXE)?;
+    // VMXE must be 1 in VMX operation (CR4's fixed bits). MCE is as in root mode: without it a
+    // machine check would shut the machine down instead of exiting. The guest sees 0 in both.
+    put(guest::CR4, cr4::PAE | cr4::VMXE | cpu::read_cr4() & cr4::MCE)?;
     put(control::CR0_READ_SHADOW, START_CR0)?;
     put(control::CR4_READ_SHADOW, cr4::PAE)?;
     put(guest::IA32_EFER_FULL, efer::LME | efer::LMA)?;

@@ -1,5 +1,6 @@
 //! Events that are injected at VM entry (SDM Vol. 3C, 25.8.3 and 27.5).
 
+use crate::arch::cpu::cr0;
 use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
 
 /// Interruption information: the field is valid.
@@ -56,7 +57,8 @@ impl Exception {
 pub fn inject(vmcs: &mut CurrentVmcs, exception: Exception) {
     let (vector, code) = exception.encoding();
     let mut event = VALID | HARDWARE_EXCEPTION | vector;
-    if let Some(code) = code {
+    // In real mode no exception has an error code (SDM Vol. 3C, 27.2.1.3).
+    if let Some(code) = code.filter(|_| vmcs.read(GuestField::CR0) & cr0::PE != 0) {
         event |= ERROR_CODE;
         vmcs.write(GuestField::ENTRY_ERROR_CODE, code.into());
     }
@@ -78,6 +80,12 @@ pub fn inject_nmi(vmcs: &mut CurrentVmcs) -> bool {
 #[inline(always)]
 pub fn interrupted_delivery(vmcs: &CurrentVmcs) -> bool {
     vmcs.info(InfoField::VECTORING) & VALID != 0
+}
+
+/// Whether the exit came while an external interrupt was being delivered. It has been
+/// acknowledged, so that it must not be lost.
+pub fn interrupted_interrupt(vmcs: &CurrentVmcs) -> bool {
+    vmcs.info(InfoField::VECTORING) & (VALID | TYPE) == VALID
 }
 
 /// Delivers once more the event whose delivery the exit interrupted.

@@ -28,9 +28,15 @@ impl Vcpu {
             self.block_nmis_again();
         }
         match (event.kind, event.vector) {
-            // An NMI of the machine's: the guest's own come to it without an exit.
+            // An NMI of the machine's: the guest's own are injected.
             (EventKind::Nmi, _) => {
                 self.nmis += 1;
+                Served::Again
+            }
+            // The interrupt is delivered again; the exception comes again with it.
+            (_, exception_vector::DEBUG | exception_vector::ALIGNMENT_CHECK)
+                if event::interrupted_interrupt(&self.vmcs) =>
+            {
                 Served::Again
             }
             (_, exception_vector::DEBUG) => self.debug_exception(&event),

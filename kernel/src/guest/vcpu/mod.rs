@@ -30,6 +30,8 @@ use event::Exception;
 const BLOCKED_BY_STI_OR_MOV_SS: u64 = 0b11;
 /// RFLAGS.TF.
 const TRAP_FLAG: u64 = 1 << 8;
+/// RFLAGS.RF.
+const RESUME_FLAG: u64 = 1 << 16;
 /// Pending debug exceptions: single step.
 const PENDING_SINGLE_STEP: u64 = 1 << 14;
 /// #DB, #AC and #MC.
@@ -216,9 +218,14 @@ impl Vcpu {
         if state & BLOCKED_BY_STI_OR_MOV_SS != 0 {
             self.vmcs.write(GuestField::INTERRUPTIBILITY, state & !BLOCKED_BY_STI_OR_MOV_SS);
         }
-        if self.vmcs.read(GuestField::RFLAGS) & TRAP_FLAG != 0 {
-            let pending = self.vmcs.read(GuestField::PENDING_DEBUG);
-            self.vmcs.write(GuestField::PENDING_DEBUG, pending | PENDING_SINGLE_STEP);
+        let flags = self.vmcs.read(GuestField::RFLAGS);
+        if flags & (TRAP_FLAG | RESUME_FLAG) != 0 {
+            // An instruction that completes clears RF, and is a step.
+            self.vmcs.write(GuestField::RFLAGS, flags & !RESUME_FLAG);
+            if flags & TRAP_FLAG != 0 {
+                let pending = self.vmcs.read(GuestField::PENDING_DEBUG);
+                self.vmcs.write(GuestField::PENDING_DEBUG, pending | PENDING_SINGLE_STEP);
+            }
         }
     }
 }

@@ -8,9 +8,10 @@ use super::super::msr::{Accessor, Effect};
 use super::super::report;
 use super::{Served, Vcpu};
 use crate::arch::apic::send_fixed;
-use crate::arch::cpu::{self, cr4, rdtsc};
+use crate::arch::cpu::{self, cr0, cr4, rdtsc};
 use crate::arch::switch::{Registers, reg};
-use crate::arch::{apic as hardware_apic, vector};
+use crate::arch::{apic as hardware_apic, vector, vmx};
+use crate::memory::{GuestMemory, GuestPhysical};
 use crate::vmx::exit::{ControlRegisterAccess, ControlRegisterOperation};
 use crate::vmx::vmcs::{GuestField, InfoField};
 
@@ -42,7 +43,7 @@ impl Vcpu {
 
     pub(super) fn rdmsr(&mut self, registers: &mut Registers) -> Served {
         let msr = registers.0[reg::RCX] as u32;
-        match (Accessor { id: self.id, apic: &mut self.apic }).read(msr) {
+        match self.accessor().read(msr) {
             Ok(value) => {
                 registers.0[reg::RAX] = value & u64::from(u32::MAX);
                 registers.0[reg::RDX] = value >> 32;
@@ -55,9 +56,9 @@ impl Vcpu {
     pub(super) fn wrmsr(&mut self, registers: &mut Registers) -> Served {
         let msr = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
-        match (Accessor { id: self.id, apic: &mut self.apic }).write(msr, value) {
+        match self.accessor().write(msr, value) {
             Ok(Effect::None) => Served::Done,
-            Ok(Effect::Interrupt(icr)) => self.interrupt_command(icr),
+            Ok(Effect::Interrupt(command)) => self.interrupt_command(&command),
             Ok(Effect::Apic(register, value)) => {
                 // SAFETY: the value was judged by `apic::lvt_write`: a plain vector of the guest's
                 // for its own core.
@@ -73,12 +74,13 @@ impl Vcpu {
         }
     }
 
+    fn accessor(&mut self) -> Accessor<'_> {
+        let processors = self.shared.processors();
+        Accessor { id: self.id, processors, apic: &mut self.apic }
+    }
+
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
-    pub(super) fn interrupt_command(&mut self, icr: u64) -> Served {
-        let command = Command::decode(icr, self.id, self.shared.processors());
-        if command.delivery == Delivery::Refused {
-            return GeneralProtection.into();
-        }
+    pub(super) fn interrupt_command(&mut self, command: &Command) -> Served {
         for id in command.targets.iter() {
             let Some(&core) = self.shared.cores.get(id as usize) else { continue };
             match command.delivery {
@@ -115,6 +117,16 @@ impl Vcpu {
         };
         match control_registers::write_cr0(value, &mode) {
             Ok(write) => {
+                let pae_paging = write.cr0 & cr0::PG != 0
+                    && mode.cr4 & cr4::PAE != 0
+                    && write.efer & cpu::efer::LMA == 0;
+                if pae_paging && self.load_pdptes().is_err() {
+                    return GeneralProtection.into();
+                }
+                if (write.cr0 ^ mode.cr0) & (cr0::PE | cr0::PG | cr0::WP) != 0 {
+                    // SAFETY: the core is in VMX operation, and the type was checked for.
+                    unsafe { vmx::invvpid_all() };
+                }
                 self.vmcs.write(GuestField::CR0, write.cr0);
                 self.vmcs.write(GuestField::CR0_SHADOW, write.shadow);
                 if write.efer != mode.efer {
@@ -125,6 +137,26 @@ impl Vcpu {
             }
             Err(fault) => fault.into(),
         }
+    }
+
+    /// Does what MOV to CR0 does when it turns PAE paging on (SDM Vol. 3A, 4.4.1).
+    fn load_pdptes(&mut self) -> Result<(), GeneralProtection> {
+        const TABLE: u64 = 0xFFFF_FFE0;
+        const PRESENT: u64 = 1 << 0;
+        /// Bits 2:1 and 8:5; those beyond the address width are checked at VM entry.
+        const RESERVED: u64 = 0b11 << 1 | 0xF << 5;
+        let fields =
+            [GuestField::PDPTE0, GuestField::PDPTE1, GuestField::PDPTE2, GuestField::PDPTE3];
+        let table = self.vmcs.read(GuestField::CR3) & TABLE;
+        for (index, field) in (0..).zip(fields) {
+            let at = GuestPhysical::new(table + index * 8);
+            let entry = self.ram.read_u64(at).map_err(|_| GeneralProtection)?;
+            if entry & PRESENT != 0 && entry & RESERVED != 0 {
+                return Err(GeneralProtection);
+            }
+            self.vmcs.write(field, entry);
+        }
+        Ok(())
     }
 
     pub(super) fn xsetbv(&mut self, registers: &Registers) -> Served {
