@@ -19,8 +19,9 @@ pub const MAX_CORES: u32 = 255;
 pub const MEMORY_GRANULE: u64 = 2 << 20;
 /// Least bytes of a guest's memory: the first 2 MiB with boot structures and ACPI tables, and 2 MiB to load a kernel into.
 pub const MIN_MEMORY: u64 = 4 << 20;
-/// Most bytes of a guest's memory, 1 TiB. The sum over [`MAX_GUESTS`] guests cannot overflow.
-pub const MAX_MEMORY: u64 = 1 << 40;
+/// Most bytes of a guest's memory, 512 GiB: the window through which the hypervisor sees it is so
+/// long. The sum over [`MAX_GUESTS`] guests cannot overflow.
+pub const MAX_MEMORY: u64 = 512 << 30;
 /// Most bytes of a command line, without its NUL: what x86 Linux reads.
 pub const MAX_COMMAND_LINE: usize = 2047;
 /// Most bytes of an owner's name.
@@ -33,7 +34,7 @@ pub const NAME_RULE: &str = "1 to 31 characters from a-z, 0-9 and '-', the first
 /// What [`is_cores`] wants, for messages.
 pub const CORES_RULE: &str = "1 to 255";
 /// What [`is_memory`] wants, for messages.
-pub const MEMORY_RULE: &str = "a multiple of 2 MiB from 4 MiB to 1 TiB";
+pub const MEMORY_RULE: &str = "a multiple of 2 MiB from 4 MiB to 512 GiB";
 /// What [`is_command_line`] wants, for messages.
 pub const COMMAND_LINE_RULE: &str = "at most 2047 bytes, none of them NUL";
 /// What [`is_owner`] wants, for messages.

@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     };
     let Some(bytes) = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift))
     else {
-        return Err(format!("{}, for example \"1 TiB\"", limits::MEMORY_RULE));
+        return Err(format!("{}, for example \"512 GiB\"", limits::MEMORY_RULE));
     };
     if limits::is_memory(bytes) {
         Ok(bytes)
@@ -59,12 +59,12 @@ mod tests {
         assert_eq!(parse("128 MiB"), Ok(128 << 20));
         assert_eq!(parse("4MiB"), Ok(4 << 20));
         assert_eq!(parse(" 1 GiB "), Ok(1 << 30));
-        assert_eq!(parse("1 TiB"), Ok(1 << 40));
+        assert_eq!(parse("512 GiB"), Ok(512 << 30));
     }
 
     #[test]
     fn what_would_be_right() {
-        let range = "a multiple of 2 MiB from 4 MiB to 1 TiB, for example";
+        let range = "a multiple of 2 MiB from 4 MiB to 512 GiB, for example";
         let units = "in MiB, GiB or TiB, for example";
         let unknown =
             "a string such as \"128 MiB\" or \"1 GiB\": a whole number and MiB, GiB or TiB";
@@ -72,9 +72,9 @@ mod tests {
             ("129 MiB", format!("{range} \"130 MiB\"")),
             ("0 MiB", format!("{range} \"4 MiB\"")),
             ("2 MiB", format!("{range} \"4 MiB\"")),
-            ("3 TiB", format!("{range} \"1 TiB\"")),
-            ("99999999999999999999 MiB", format!("{range} \"1 TiB\"")),
-            ("17179869183 GiB", format!("{range} \"1 TiB\"")),
+            ("3 TiB", format!("{range} \"512 GiB\"")),
+            ("99999999999999999999 MiB", format!("{range} \"512 GiB\"")),
+            ("17179869183 GiB", format!("{range} \"512 GiB\"")),
             ("100 MB", format!("{units} \"100 MiB\"")),
             ("2G", format!("{units} \"2 GiB\"")),
             ("1 tib", format!("{units} \"1 TiB\"")),

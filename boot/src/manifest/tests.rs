@@ -161,7 +161,7 @@ fn cores() {
 #[test]
 fn memory() {
     for (value, must) in [
-        ("\"129 MiB\"", "a multiple of 2 MiB from 4 MiB to 1 TiB, for example \"130 MiB\""),
+        ("\"129 MiB\"", "a multiple of 2 MiB from 4 MiB to 512 GiB, for example \"130 MiB\""),
         ("\"100 MB\"", "in MiB, GiB or TiB, for example \"100 MiB\""),
         ("128", "a string such as \"128 MiB\" or \"1 GiB\""),
     ] {

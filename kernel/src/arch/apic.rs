@@ -58,12 +58,20 @@ pub mod register {
     pub const SELF_IPI: u32 = 0x83F;
 }
 
+/// Task priority in root mode: vectors 16 to 31, which an APIC may be sent but which are
+/// exceptions to the processor, stay pending. Guests can send them.
+const ROOT_PRIORITY: u64 = 0x10;
+
 /// An LVT entry's mask bit.
 pub const LVT_MASKED: u64 = 1 << 16;
 /// An LVT entry's periodic timer mode.
 pub const LVT_PERIODIC: u64 = 1 << 17;
 /// SVR: the APIC is enabled by software.
 pub const SVR_ENABLE: u64 = 1 << 8;
+/// Vectors that there are.
+const VECTORS: u32 = 256;
+/// A vector can be in service and pending at once: so many rounds end and take all of them.
+const DRAIN_ROUNDS: u32 = 2 * VECTORS;
 /// Vector of spurious interrupts.
 pub const SPURIOUS_VECTOR: u8 = 0xFF;
 /// Divider value "divide by 1" (SDM Vol. 3A, figure 11-10).
@@ -79,8 +87,6 @@ pub const BASE_BSP: u64 = 1 << 8;
 const ICR_INIT: u64 = 0b101 << 8 | 1 << 14;
 /// ICR: delivery mode start-up.
 const ICR_STARTUP: u64 = 0b110 << 8 | 1 << 14;
-/// ICR: delivery mode NMI.
-const ICR_NMI: u64 = 0b100 << 8 | 1 << 14;
 /// ICR: level assert, fixed delivery.
 const ICR_FIXED: u64 = 1 << 14;
 
@@ -139,12 +145,12 @@ pub fn quiesce() {
         if entries > 6 {
             write(register::LVT_CMCI, LVT_MASKED);
         }
-        write(register::TPR, 0);
+        write(register::TPR, ROOT_PRIORITY);
     }
 }
 
 /// Brings the APIC to the state that a guest finds after reset: disabled by
-/// software, sources masked, no interrupt in service or pending from before.
+/// software, sources masked, no interrupt in service. What was pending, [`drain`] has taken.
 ///
 /// # Safety
 /// Interrupts are off, and the caller's core is about to run a guest.
@@ -152,12 +158,13 @@ pub unsafe fn reset_for_guest() {
     quiesce();
     // SAFETY: a zero to EOI ends the highest interrupt in service; 256 vectors at most can be so.
     unsafe {
-        for _ in 0..256 {
+        for _ in 0..VECTORS {
             if (0..8).all(|word| read(register::ISR + word) == 0) {
                 break;
             }
             write(register::EOI, 0);
         }
+        write(register::TPR, 0);
         write(register::TIMER_DIVIDE, 0);
         write(register::ESR, 0);
         write(register::SVR, u64::from(SPURIOUS_VECTOR));
@@ -170,19 +177,23 @@ pub unsafe fn reset_for_guest() {
 /// # Safety
 /// The interrupt table must be loaded, and its handlers must not need a lock that the caller holds.
 pub unsafe fn drain() {
-    // A vector can be in service and pending at once: twice as many rounds as vectors are enough.
-    for _ in 0..512 {
+    // SAFETY: the priority is a valid value; vectors 16 to 31 are let in too, for a table that
+    // knows that they are interrupts now.
+    unsafe { write(register::TPR, 0) };
+    for _ in 0..DRAIN_ROUNDS {
         let in_service = (0..8).any(|word| read(register::ISR + word) != 0);
         let pending = (0..8).any(|word| read(register::IRR + word) != 0);
         if in_service {
             end_of_interrupt();
         } else if pending {
             // SAFETY: the caller's contract.
-            unsafe { super::cpu::take_interrupts() };
+            unsafe { super::interrupts::take_all() };
         } else {
             break;
         }
     }
+    // SAFETY: as above.
+    unsafe { write(register::TPR, ROOT_PRIORITY) };
 }
 
 /// This processor's physical ID.
@@ -224,11 +235,6 @@ pub unsafe fn send_startup(to: ApicId, page: u8) {
 /// Sends an interrupt with `vector` to a core: to its guest when it runs one.
 pub fn send_fixed(to: ApicId, vector: u8) {
     send(to, ICR_FIXED | u64::from(vector));
-}
-
-/// Sends an NMI, which reaches a core whatever its guest does.
-pub fn send_nmi(to: ApicId) {
-    send(to, ICR_NMI);
 }
 
 /// Lets the timer run down from its maximum with everything masked, for a measurement.

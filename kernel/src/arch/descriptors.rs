@@ -1,6 +1,7 @@
 //! Each core's own GDT and TSS.
 
 use super::interrupts::ist;
+use super::msr::Msr;
 use alloc::boxed::Box;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment};
@@ -42,7 +43,9 @@ pub fn load(stacks: &InterruptStacks) -> HostSegments {
     let task = gdt.append(Descriptor::tss_segment(tss));
     let gdt: &'static GlobalDescriptorTable = Box::leak(gdt);
     gdt.load();
-    // SAFETY: the selectors are of the table just loaded, which is never freed.
+    // Loading a null selector clears the base, which leads to what the core knows of itself.
+    let gs_base = Msr::GS_BASE.read();
+    // SAFETY: the selectors are of the table just loaded, which is never freed; GS's base is as before.
     unsafe {
         CS::set_reg(code);
         SS::set_reg(data);
@@ -50,6 +53,7 @@ pub fn load(stacks: &InterruptStacks) -> HostSegments {
         ES::set_reg(data);
         FS::set_reg(SegmentSelector::NULL);
         GS::set_reg(SegmentSelector::NULL);
+        Msr::GS_BASE.write(gs_base);
         load_tss(task);
     }
     super::interrupts::load();

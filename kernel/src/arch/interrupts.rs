@@ -9,6 +9,8 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::Once;
 use x86_64::VirtAddr;
+use x86_64::instructions::tables::lidt;
+use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
 /// Bytes between two stubs.
@@ -171,6 +173,77 @@ pub fn table_address() -> u64 {
     TABLE.get().map_or(0, |table| table as *const _ as u64)
 }
 
+// An interrupt whose vector is an exception's: ended, and that is all. The processor pushes no error
+// code for it, whatever it does for the exception.
+global_asm!(
+    r#"
+    .pushsection .text.interrupt_stubs, "ax", @progbits
+    .balign 16
+    .global bulkhead_drain_stub
+    bulkhead_drain_stub:
+        push rax
+        push rcx
+        push rdx
+        mov ecx, {eoi}
+        xor eax, eax
+        xor edx, edx
+        wrmsr
+        pop rdx
+        pop rcx
+        pop rax
+        iretq
+    .popsection
+    "#,
+    eoi = const super::apic::register::EOI,
+);
+
+unsafe extern "C" {
+    static bulkhead_drain_stub: u8;
+}
+
+/// The table as the processor reads it: two words a gate (SDM Vol. 3A, figure 6-8).
+#[repr(C, align(16))]
+struct Gates([[u64; 2]; 256]);
+
+/// As [`TABLE`], but vectors 16 to 31 are interrupts.
+static DRAIN_TABLE: Once<Gates> = Once::new();
+/// First vector that an APIC delivers.
+const FIRST_APIC_VECTOR: usize = 16;
+
+impl Gates {
+    fn for_drain(table: &InterruptDescriptorTable) -> Self {
+        // SAFETY: both are 256 gates of 16 bytes, by the processor's definition.
+        let mut gates = Self(unsafe { *(table as *const _ as *const [[u64; 2]; 256]) });
+        let stub = &raw const bulkhead_drain_stub as u64;
+        // Selector and attributes are as for any interrupt; the address is in three pieces.
+        const KEEP: u64 = 0x0000_FFFF_FFFF_0000;
+        let [low, _] = gates.0[usize::from(FIRST_EXTERNAL)];
+        let gate = [low & KEEP | stub & 0xFFFF | (stub >> 16 & 0xFFFF) << 48, stub >> 32];
+        gates.0[FIRST_APIC_VECTOR..usize::from(FIRST_EXTERNAL)].fill(gate);
+        gates
+    }
+}
+
+/// Takes pending interrupts, those with the vectors of exceptions too.
+///
+/// # Safety
+/// As [`wait_for_interrupt`](super::cpu::wait_for_interrupt). A machine check in these few
+/// instructions would be lost.
+pub unsafe fn take_all() {
+    let Some(table) = TABLE.get() else { return };
+    let drain = DRAIN_TABLE.call_once(|| Gates::for_drain(table));
+    let pointer = DescriptorTablePointer {
+        limit: (size_of::<Gates>() - 1) as u16,
+        base: VirtAddr::from_ptr(drain),
+    };
+    // SAFETY: the table is static, and each of its gates leads to a stub.
+    unsafe {
+        lidt(&pointer);
+        super::cpu::take_interrupts();
+    }
+    table.load();
+}
+
 /// Calls `handler` for interrupts with `vector`, with interrupts off.
 pub fn set_handler(vector: u8, handler: fn()) {
     HANDLERS[usize::from(vector)].store(handler as usize, Ordering::Release);
@@ -184,8 +257,7 @@ pub fn unexpected() -> (u64, u64) {
 extern "C" fn dispatch(frame: &mut Frame) {
     let vector = frame.vector as u8;
     match vector {
-        // A command to this core is read from its mailbox before it enters its guest
-        // again; here it is enough that the NMI came.
+        // Nobody sends one on purpose so far.
         NMI => {
             NMIS_IN_ROOT.fetch_add(1, Ordering::Relaxed);
         }

@@ -24,9 +24,15 @@ pub fn set(index: usize, stack: StackBounds) {
     unsafe { Msr::GS_BASE.write(local as *const CoreLocal as u64) };
 }
 
+/// Forgets what the boot loader left in GS, before anyone looks.
+pub fn clear() {
+    // SAFETY: as in `set`.
+    unsafe { Msr::GS_BASE.write(0) };
+}
+
 fn get() -> Option<&'static CoreLocal> {
     let base = Msr::GS_BASE.read() as *const CoreLocal;
-    // SAFETY: the base is zero before `set`, and points to a leaked box after it.
+    // SAFETY: the base is zero before `set`, by `clear` or by INIT, and points to a leaked box after it.
     unsafe { base.as_ref() }
 }
 

@@ -1,6 +1,7 @@
 //! The processor: instructions, descriptor tables, interrupt controller,
 //! context switch. The only place for `unsafe` instructions and register layouts.
 
+pub mod address;
 pub mod apic;
 pub mod backtrace;
 pub mod copy;
@@ -14,5 +15,6 @@ pub mod rates;
 pub mod smp;
 pub mod stack;
 pub mod switch;
+pub mod topology;
 pub mod vector;
 pub mod vmx;

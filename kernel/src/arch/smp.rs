@@ -5,8 +5,8 @@
 //! one, and from there to the hypervisor. It finds all it needs in a block at its end,
 //! through RBX, so that it runs at whatever page was free.
 
+use super::address::{FRAME_SIZE, HostPhysical, HostVirtual};
 use super::apic::{self, ApicId};
-use crate::memory::{FRAME_SIZE, HostPhysical, HostVirtual};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -119,8 +119,14 @@ pub struct Trampoline {
     mapped: HostVirtual,
 }
 
-/// Set by a started core, as the last thing before it leaves the shared block.
+/// APIC ID of the core that was the last to leave the shared block, plus one.
 static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// Microseconds after INIT (SDM Vol. 3A, 9.4.4.1), and between two looks at whether the core has answered.
+const AFTER_INIT: u64 = 10_000;
+const BETWEEN_LOOKS: u64 = 200;
+/// Looks after each start-up IPI: 200 ms.
+const LOOKS: u32 = 1_000;
 
 impl Trampoline {
     /// Copies the code to a frame below 1 MiB.
@@ -185,22 +191,26 @@ impl Trampoline {
         let page = (self.physical.as_u64() / FRAME_SIZE) as u8;
         // SAFETY: the caller's contract; the code is in place.
         unsafe { apic::send_init(target) };
-        delay(10_000);
+        delay(AFTER_INIT);
         for _ in 0..2 {
             // SAFETY: as above.
             unsafe { apic::send_startup(target, page) };
-            for _ in 0..1_000 {
-                if STARTED.load(Ordering::SeqCst) == 1 {
+            for _ in 0..LOOKS {
+                if STARTED.load(Ordering::SeqCst) == target.0 + 1 {
                     return Ok(());
                 }
-                delay(200);
+                delay(BETWEEN_LOOKS);
             }
         }
+        // One that comes late must not find the next core's block.
+        // SAFETY: as above.
+        unsafe { apic::send_init(target) };
+        delay(AFTER_INIT);
         Err(NoAnswer(target))
     }
 }
 
 /// Called by a started core once it needs the shared block no longer.
-pub fn announce() {
-    STARTED.store(1, Ordering::SeqCst);
+pub fn announce(core: ApicId) {
+    STARTED.store(core.0 + 1, Ordering::SeqCst);
 }

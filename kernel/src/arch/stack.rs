@@ -1,6 +1,6 @@
 //! Leaving one stack and address space for another.
 
-use crate::memory::{HostPhysical, HostVirtual};
+use super::address::{HostPhysical, HostVirtual};
 use core::arch::asm;
 
 /// Loads CR3 and RSP and calls `entry(argument)`, which never returns.

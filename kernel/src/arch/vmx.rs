@@ -1,6 +1,6 @@
 //! The VMX instructions (SDM Vol. 3C, chapter 31).
 
-use crate::memory::HostPhysical;
+use super::address::HostPhysical;
 use core::arch::asm;
 
 /// An instruction failed (SDM Vol. 3C, 31.2).

@@ -7,7 +7,7 @@
 
 use super::cores::{self, Core};
 use super::framebuffer::{Geometry, PixelOrder, TextScreen};
-use super::ioapic::Ioapic;
+use super::ioapic::{self, Ioapic};
 use super::log as console;
 use super::machine::{self, Machine};
 use super::memory_map::{self, Division, Kept};
@@ -15,7 +15,7 @@ use super::service::{self, Service};
 use super::{clock, plan};
 use crate::arch::rates::{self, Rates};
 use crate::arch::smp::Trampoline;
-use crate::arch::{apic, cpu, interrupts, stack};
+use crate::arch::{apic, cpu, interrupts, local, stack, topology};
 use crate::guest::clock::Clock;
 use crate::guest::mmio;
 use crate::memory::address_space::{MapFailed, TablePool, direct};
@@ -58,6 +58,7 @@ fn refuse(why: impl Display) -> ! {
 /// To be called once, by the boot loader's entry, with its page tables in force: they map all
 /// physical memory at [`direct`]. `heap` is the global allocator, still without memory.
 pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
+    local::clear();
     console::start();
     console::line(format_args!("Bulkhead {}", env!("CARGO_PKG_VERSION")));
     console::line(format_args!("bulkhead: image base {:#x}", info.kernel_image_offset));
@@ -99,7 +100,8 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
         Ok(bundle) => bundle,
         Err(error) => refuse(error),
     };
-    let mut tables = TablePool::new(tables);
+    // SAFETY: the range is ours alone, and mapped at DIRECT before and after the switch.
+    let mut tables = unsafe { TablePool::new(tables) };
     let prepared = (|| -> Result<_, MapFailed> {
         let mut space = memory_map::build(&machine, owned, &kept, &mut tables)?;
         let cores = prepare_cores(&machine, &mut space, &mut tables)?;
@@ -132,17 +134,15 @@ fn ramdisk(info: &BootInfo) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start as *const u8, info.ramdisk_len as usize) }
 }
 
-/// The boot processor first, as the service core, then the others in the firmware's order.
+/// The boot processor first, as the service core, then the others by APIC ID.
 fn prepare_cores(
     machine: &Machine,
     space: &mut crate::memory::address_space::AddressSpace,
     tables: &mut TablePool,
 ) -> Result<Vec<Core>, MapFailed> {
-    /// CPUID.1:EBX\[31:24\] is the initial APIC ID; it is enough to find the boot processor's entry.
-    const INITIAL_APIC_ID_SHIFT: u32 = 24;
-    let own = cpu::cpuid(1, 0).ebx >> INITIAL_APIC_ID_SHIFT;
+    let own = topology::apic_id();
     let mut ids: Vec<_> = machine.processors.clone();
-    ids.sort_by_key(|id| (id.0 & 0xFF != own, id.0));
+    ids.sort_by_key(|id| (id.0 != own, id.0));
     ids.dedup();
     ids.truncate(MAX_CORES);
     let mut cores = Vec::new();
@@ -159,13 +159,18 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     // SAFETY: this is the boot processor, on its own stack, with interrupts off.
     unsafe { cores::bring_up_service_core() };
     rates::mask_legacy_pics();
-    let rates = match rates::measure() {
+    let rates = match rates::find() {
         Ok(rates) => rates,
-        Err(_) => refuse("the PIT (8254) does not count, so that no clock can be measured"),
+        Err(_) => refuse(
+            "no clock's rate can be found: the PIT (8254) does not count, and CPUID leaf 0x15 is \
+             empty; switch \"8254 clock gating\" off in the firmware's set-up",
+        ),
     };
     console::set_rate(rates.tsc_hz);
     mmio::prepare();
     let clock = start_clock(rates);
+    mask_ioapics(&machine);
+    interrupts::set_handler(cores::DOORBELL_VECTOR, cores::on_doorbell);
     start_cores(&trampoline, rates);
     let usable = cores::report();
     info!(
@@ -183,7 +188,6 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         Ok(placed) => placed,
         Err(error) => refuse(error),
     };
-    interrupts::set_handler(cores::DOORBELL_VECTOR, || {});
     interrupts::set_handler(TIMER_VECTOR, || {});
     interrupts::set_handler(SERIAL_VECTOR, || {});
     route_serial(&machine);
@@ -229,6 +233,14 @@ fn start_cores(trampoline: &Trampoline, rates: Rates) {
     }
 }
 
+/// What the firmware left of interrupts must not reach a core that is a guest's.
+fn mask_ioapics(machine: &Machine) {
+    for &at in &machine.ioapics {
+        // SAFETY: the page is mapped uncached at DIRECT, and nobody else uses it now.
+        unsafe { Ioapic::new(direct(at)) }.mask_all();
+    }
+}
+
 fn route_serial(machine: &Machine) {
     let Some(route) = &machine.serial else {
         warn!("no IOAPIC for the serial port: input is polled");
@@ -236,11 +248,12 @@ fn route_serial(machine: &Machine) {
     };
     // SAFETY: the page is mapped uncached at DIRECT, and this is the only user.
     let mut ioapic = unsafe { Ioapic::new(direct(route.ioapic)) };
-    ioapic.mask_all();
+    let service = cores::all()[0].apic;
     // A level-triggered line would interrupt again until it is served, which happens
     // outside its handler: it is left to the timer, as no PC has COM1 so.
-    if !route.level && console::enable_input_interrupt() {
-        ioapic.route(route, SERIAL_VECTOR, cores::all()[0].apic);
+    // So it is to a core whose ID does not fit the IOAPIC's eight bits.
+    if !route.level && ioapic::reaches(service) && console::enable_input_interrupt() {
+        ioapic.route(route, SERIAL_VECTOR, service);
     }
 }
 

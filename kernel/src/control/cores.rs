@@ -6,7 +6,7 @@ use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
 use crate::arch::interrupts::ist;
 use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
-use crate::arch::{interrupts, smp, vmx};
+use crate::arch::{smp, topology, vmx};
 use crate::guest::run::{self, Finished, Partition};
 use crate::memory::address_space::{
     AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
@@ -17,7 +17,7 @@ use crate::vmx::capability::{
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use spin::{Mutex, Once};
 
 /// Bytes of a core's main stack, and of each of its interrupt stacks.
@@ -53,6 +53,8 @@ pub struct Core {
     stacks: Stacks,
     vmxon_region: HostPhysical,
     state: AtomicU8,
+    /// The doorbell has rung since it was last looked at.
+    rung: AtomicBool,
     work: Mutex<Option<Box<Partition>>>,
     finished: Mutex<Option<Box<Finished>>>,
     refusal: Mutex<Option<Unusable>>,
@@ -107,6 +109,7 @@ impl Core {
             stacks,
             vmxon_region,
             state: AtomicU8::new(State::Offline as u8),
+            rung: AtomicBool::new(false),
             work: Mutex::new(None),
             finished: Mutex::new(None),
             refusal: Mutex::new(None),
@@ -154,11 +157,17 @@ impl Core {
         space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, &mut tables().lock())
     }
 
-    /// Gives a parked core a guest to run.
-    pub fn start(&self, partition: Box<Partition>) {
-        self.set_state(State::Running);
+    /// Gives a parked core a guest to run. Says whether it was parked.
+    #[must_use]
+    pub fn start(&self, partition: Box<Partition>) -> bool {
+        let (parked, running) = (State::Parked as u8, State::Running as u8);
+        let order = Ordering::SeqCst;
+        if self.state.compare_exchange(parked, running, order, order).is_err() {
+            return false;
+        }
         *self.work.lock() = Some(partition);
         apic::send_fixed(self.apic, DOORBELL_VECTOR);
+        true
     }
 
     /// What became of the guest, once it has stopped.
@@ -247,8 +256,9 @@ unsafe fn bring_up(core: &Core) -> Local {
     // SAFETY: the core's address space maps all that is shared, its stacks among it.
     unsafe { core.space.lock().activate() };
     enable_protections();
-    let segments = descriptors::load(&core.stacks.interrupt);
+    // Before anything that could panic: the panic says which core it is.
     local::set(core.index, core.stacks.main);
+    let segments = descriptors::load(&core.stacks.interrupt);
     let capabilities = match Capabilities::check(&ThisProcessor) {
         Ok(capabilities) => Some(capabilities),
         Err(refusal) => {
@@ -305,11 +315,12 @@ pub extern "C" fn application_core(index: u64) -> ! {
         entered.is_ok()
     });
     core.set_state(if usable.is_some() { State::Parked } else { State::Dead });
-    smp::announce();
+    smp::announce(core.apic);
     let Some(capabilities) = usable else { cpu::park() };
-    interrupts::set_handler(DOORBELL_VECTOR, || {});
     loop {
-        let work = core.work.lock().take();
+        // Only after the doorbell: one that came later would be the guest's.
+        let rung = core.rung.swap(false, Ordering::SeqCst);
+        let work = if rung { core.work.lock().take() } else { None };
         match work {
             Some(partition) => {
                 // The service core has mapped the window since this core last loaded CR3.
@@ -328,15 +339,26 @@ pub extern "C" fn application_core(index: u64) -> ! {
                     apic::enable();
                     apic::drain();
                 }
-                *core.finished.lock() = Some(Box::new(finished));
+                // In this order: whoever takes the result may give the core work at once.
                 core.set_state(State::Parked);
+                *core.finished.lock() = Some(Box::new(finished));
                 ring_service_core();
             }
             None => {
                 // SAFETY: the table is loaded, and no lock is held.
-                unsafe { cpu::wait_for_interrupt() };
+                unsafe {
+                    cpu::wait_for_interrupt();
+                    apic::drain();
+                }
             }
         }
+    }
+}
+
+/// What a core does when its doorbell rings.
+pub fn on_doorbell() {
+    if let Some(core) = try_get(local::core_index()) {
+        core.rung.store(true, Ordering::SeqCst);
     }
 }
 
@@ -345,17 +367,31 @@ pub fn ring_service_core() {
     apic::send_fixed(all()[0].apic, DOORBELL_VECTOR);
 }
 
+/// Cores that can be given to guests: those that are parked, one of each physical core, and
+/// none of the service core's. Hyper-thread siblings share caches and buffers; beside another guest
+/// they stay unused.
+pub fn for_guests() -> impl Iterator<Item = &'static Core> {
+    let shift = topology::thread_bits();
+    let physical = move |core: &Core| core.apic.0 >> shift;
+    let taken = move |core: &Core| {
+        all()[..core.index].iter().any(|earlier| {
+            physical(earlier) == physical(core)
+                && (earlier.index == 0 || earlier.state() != State::Dead)
+        })
+    };
+    all()[1..].iter().filter(move |core| core.state() == State::Parked && !taken(core))
+}
+
 /// Says how the cores came up; returns how many can run guests.
 pub fn report() -> usize {
-    let mut usable = 0;
     for core in &all()[1..] {
         match (core.state(), core.refusal()) {
-            (State::Parked, _) => usable += 1,
+            (State::Parked, _) => {}
             (_, Some(refusal)) => ::log::warn!("core {}: {refusal}", core.index),
             (state, None) => {
                 ::log::warn!("core {} (APIC ID {}) is {state:?}", core.index, core.apic.0);
             }
         }
     }
-    usable
+    for_guests().count()
 }

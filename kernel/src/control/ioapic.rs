@@ -18,6 +18,11 @@ const ACTIVE_LOW: u32 = 1 << 13;
 /// Where a redirection entry's high half holds the destination.
 const DESTINATION_SHIFT: u32 = 24;
 
+/// Whether an IOAPIC can name a core: it has eight bits, of which all ones mean everybody.
+pub fn reaches(core: ApicId) -> bool {
+    core.0 < 0xFF
+}
+
 /// An IOAPIC's registers.
 pub struct Ioapic(HostVirtual);
 

@@ -5,7 +5,7 @@
 //! middle of a line, the log begins a new one.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 use uart_16550::backend::PioBackend;
@@ -21,8 +21,12 @@ const MARK: u8 = 0x1E;
 /// What guests' output has in its place.
 const MARK_REPLACED: u8 = b'?';
 
-/// How often a byte is offered to the port: longer than any baud rate takes for one.
-const SEND_TRIES: u32 = 10_000_000;
+/// How often a byte is offered to the port: a tenth of a second at the least, longer than any baud
+/// rate takes for one.
+const SEND_TRIES: u32 = 100_000;
+/// How often a panicking core tries to get the lock: some seconds, far longer than it is held by a
+/// core that lives.
+const PANIC_TRIES: u32 = 100_000_000;
 
 /// Something besides the serial port that shows the log: a screen.
 pub type Screen = dyn Write + Send;
@@ -38,8 +42,6 @@ static OUTPUT: Mutex<Output> =
 /// Ticks of the TSC when the log began, and in a microsecond once that is known.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 static TICKS_PER_MICROSECOND: AtomicU64 = AtomicU64::new(0);
-/// Set by a core that panics: others' log lines wait no longer for the lock.
-static PANICKING: AtomicBool = AtomicBool::new(false);
 
 impl Output {
     fn serial_bytes(&mut self, bytes: &[u8]) {
@@ -147,8 +149,7 @@ pub fn line(line: fmt::Arguments<'_>) {
 
 /// Writes a line from a panic: takes the lock by force if its holder does not let go.
 pub fn panic_line(line: fmt::Arguments<'_>) {
-    PANICKING.store(true, Ordering::Relaxed);
-    for _ in 0..10_000_000 {
+    for _ in 0..PANIC_TRIES {
         if let Some(mut output) = OUTPUT.try_lock() {
             output.line(line, true);
             return;

@@ -38,6 +38,8 @@ pub struct InterruptRoute {
 pub struct Machine {
     /// APIC IDs of the processors that may be used, as listed.
     pub processors: Vec<ApicId>,
+    /// Host-physical addresses of all IOAPICs.
+    pub ioapics: Vec<HostPhysical>,
     /// Where COM1's interrupt arrives.
     pub serial: Option<InterruptRoute>,
     /// How the machine is switched off.
@@ -108,6 +110,9 @@ pub unsafe fn read(rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
                 level: flags & TRIGGER == LEVEL,
             })
         });
+    machine.ioapics = ioapics.into_iter().map(|(at, _)| at).collect();
+    machine.ioapics.sort_unstable();
+    machine.ioapics.dedup();
     machine.soft_off = soft_off(&tables);
     Ok(machine)
 }

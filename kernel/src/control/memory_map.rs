@@ -92,9 +92,9 @@ pub fn build(
     space.adopt(image(), false, tables)?;
     space.adopt(kept.bundle.clone(), true, tables)?;
     space.adopt(kept.framebuffer.clone(), false, tables)?;
-    if let Some(route) = &machine.serial {
-        let page = route.ioapic.as_u64();
-        space.map(direct(route.ioapic), page..page + FRAME_SIZE, Use::Device, tables)?;
+    for &ioapic in &machine.ioapics {
+        let page = ioapic.as_u64();
+        space.map(direct(ioapic), page..page + FRAME_SIZE, Use::Device, tables)?;
     }
     Ok(space)
 }

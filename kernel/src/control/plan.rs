@@ -7,6 +7,7 @@ use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
 use crate::guest::run::Partition;
 use crate::guest::shared::Shared;
+use crate::memory::address_space::MapFailed;
 use crate::memory::{FramePool, FrameRange, LARGE_FRAME_SIZE};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -73,13 +74,34 @@ impl fmt::Display for CannotPlace {
     }
 }
 
+/// A guest does not start.
+#[derive(Debug)]
+pub enum CannotStart {
+    /// Its memory is not there.
+    NoMemory,
+    /// Its memory cannot be mapped.
+    Window(MapFailed),
+    /// Its core is not waiting for work.
+    Core(State),
+}
+
+impl fmt::Display for CannotStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMemory => f.write_str("its memory is gone"),
+            Self::Window(error) => write!(f, "its memory cannot be mapped: {error:?}"),
+            Self::Core(state) => write!(f, "its core is {state:?}"),
+        }
+    }
+}
+
 /// Checks each guest's files and finds a core and memory for it.
 pub fn place(
     bundle: &Bundle<'static>,
     mut pool: FramePool,
     clock: Clock,
 ) -> Result<Vec<Placed>, CannotPlace> {
-    let mut free = cores::all()[1..].iter().filter(|core| core.state() == State::Parked);
+    let mut free = cores::for_guests();
     let mut placed = Vec::new();
     for (index, guest) in bundle.guests().iter().enumerate() {
         let name = guest.name.clone();
@@ -142,11 +164,11 @@ fn checked(bundle: &Bundle<'static>, index: BlobIndex) -> Result<&'static [u8], 
 
 impl Placed {
     /// Starts the guest, with devices as after power-on. It must not be running.
-    pub fn start(&mut self) -> Result<(), crate::memory::address_space::MapFailed> {
-        let Some(frames) = self.frames.take() else { return Ok(()) };
+    pub fn start(&mut self) -> Result<(), CannotStart> {
+        let frames = self.frames.take().ok_or(CannotStart::NoMemory)?;
         self.shared = shared(self.name.clone(), self.core);
-        self.core.open_window(&frames)?;
-        self.core.start(Box::new(Partition {
+        self.core.open_window(&frames).map_err(CannotStart::Window)?;
+        let started = self.core.start(Box::new(Partition {
             shared: self.shared.clone(),
             frames,
             kind: self.kind,
@@ -156,12 +178,17 @@ impl Placed {
             vpid: self.vpid,
             clock: self.clock,
         }));
-        Ok(())
+        if started { Ok(()) } else { Err(CannotStart::Core(self.core.state())) }
     }
 
     /// Takes the RAM back from a run that has ended.
     pub fn give_back(&mut self, frames: Option<FrameRange>) {
         self.frames = frames;
+    }
+
+    /// The time, in seconds.
+    pub fn seconds(&self) -> u64 {
+        self.clock.now().unix_seconds
     }
 
     /// The guest's devices, unless its core has died: it may have died holding them.

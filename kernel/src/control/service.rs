@@ -2,12 +2,13 @@
 
 use super::cores::State;
 use super::log as console;
+use super::panic;
 use super::plan::Placed;
 use super::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
 use crate::guest::run::Finished;
 use crate::guest::statistics::Grouped;
-use crate::guest::stop::Stop;
+use crate::guest::stop::{Fault, Stop};
 use crate::vmx::exit::ExitReason;
 use alloc::vec::Vec;
 use log::{error, info};
@@ -28,6 +29,31 @@ enum Life {
 struct Guest {
     placed: Placed,
     life: Life,
+    /// Restarts in the current period, and the second in which that began.
+    restarts: u32,
+    period: u64,
+}
+
+/// A guest that restarts more often than so many times in so many seconds is stopped: the log of
+/// it would take the service core from the others.
+const MOST_RESTARTS: u32 = 10;
+const RESTART_PERIOD: u64 = 60;
+
+impl Guest {
+    /// Whether a guest that has ended may start again.
+    fn again(&mut self) -> Life {
+        let now = self.placed.seconds();
+        if now.saturating_sub(self.period) >= RESTART_PERIOD {
+            (self.period, self.restarts) = (now, 0);
+        }
+        self.restarts += 1;
+        if self.restarts <= MOST_RESTARTS {
+            return Life::Running;
+        }
+        let name = &self.placed.name;
+        error!("guest {name}: stopped: {MOST_RESTARTS} restarts within {RESTART_PERIOD} s");
+        Life::Faulted
+    }
 }
 
 /// What the service core serves.
@@ -43,7 +69,8 @@ impl Service {
             .into_iter()
             .map(|mut placed| {
                 let life = start(&mut placed);
-                Guest { placed, life }
+                let period = placed.seconds();
+                Guest { placed, life, restarts: 0, period }
             })
             .collect();
         Self { guests, input: heapless::Deque::new() }
@@ -93,10 +120,10 @@ impl Service {
         while let Some(&byte) = self.input.front() {
             let Some(mut platform) = guest.placed.platform() else { break };
             let (accepted, message) = platform.console_input(core::slice::from_ref(&byte));
-            drop(platform);
             if let Some(message) = message {
                 guest.placed.shared.deliver(&message);
             }
+            drop(platform);
             if accepted == 0 {
                 break;
             }
@@ -112,7 +139,7 @@ fn start(placed: &mut Placed) -> Life {
     match placed.start() {
         Ok(()) => Life::Running,
         Err(error) => {
-            error!("guest {}: its memory cannot be mapped: {error:?}", placed.name);
+            error!("guest {}: not started: {error}", placed.name);
             Life::Faulted
         }
     }
@@ -124,12 +151,10 @@ fn drain_console(guest: &mut Guest) -> bool {
     let shared = &guest.placed.shared;
     let Some(mut platform) = guest.placed.platform() else { return false };
     let (len, message) = platform.console_output(&mut chunk);
-    drop(platform);
-    if let Some(message) = message
-        && guest.life == Life::Running
-    {
+    if let Some(message) = message {
         shared.deliver(&message);
     }
+    drop(platform);
     console::console_bytes(&mut chunk[..len]);
     len > 0
 }
@@ -152,8 +177,8 @@ fn check(guest: &mut Guest) {
             Life::PoweredOff
         }
         Ok(Stop::Reset) if guest.placed.restart => {
-            info!("guest {name}: reset: starting again");
-            Life::Running
+            info!("guest {name}: reset");
+            guest.again()
         }
         Ok(Stop::Reset) => {
             info!("guest {name}: asked for a reset; its restart policy is never: stopped");
@@ -162,7 +187,12 @@ fn check(guest: &mut Guest) {
         Ok(Stop::Fault(fault, report)) => {
             error!("guest {name}: stopped: {fault}");
             report.lines(|line| error!("guest {name}: {line}"));
-            Life::Faulted
+            // On a processor a triple fault is a reset.
+            if *fault == Fault::TripleFault && guest.placed.restart {
+                guest.again()
+            } else {
+                Life::Faulted
+            }
         }
         Err(error) => {
             error!("guest {name}: not started: {error}");
@@ -208,6 +238,7 @@ fn summarise(placed: &Placed, finished: &Finished) {
 
 /// Says how it ended, and switches the machine off.
 pub fn finish(powered_off: usize, faulted: usize, soft_off: Option<SoftOff>) -> ! {
+    panic::wait_for_reports();
     let (nmis, strays) = interrupts::unexpected();
     if nmis + strays > 0 {
         info!("unexpected interrupts: {nmis} NMIs in root mode, {strays} others");

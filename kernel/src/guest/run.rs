@@ -180,9 +180,10 @@ pub unsafe fn run(partition: Partition, core: Core<'_>) -> Finished {
         Ok(Prepared { vmcs, region, entry }) => {
             let mut registers = Registers::default();
             registers.0[switch::reg::RSI] = entry.rsi;
-            let mut vcpu = Vcpu::new(vmcs, ram, shared, clock, 0, core.capabilities);
+            let mut vcpu = Vcpu::new(vmcs, ram, shared.clone(), clock, 0, core.capabilities);
             // SAFETY: the caller's contract; `prepare` has set the VMCS up for this core and `Vcpu`.
             unsafe { enter(&mut vcpu, &registers, &mut finished) };
+            shared.close();
             finished.nmis = vcpu.nmis;
             let (stop, back, statistics) = vcpu.into_parts();
             ram = back;
@@ -275,7 +276,8 @@ fn prepare(
         cr4_mask: control_registers::CR4_OWNED,
         exceptions: INTERCEPTED,
     };
-    vmcs::set_controls(&mut vmcs, core.capabilities, &confinement)?;
+    // SAFETY: all frames are this run's, and `map_ram` has mapped the guest's RAM alone.
+    unsafe { vmcs::set_controls(&mut vmcs, core.capabilities, &confinement)? };
     // SAFETY: `run` uses `Vcpu` as the handler.
     unsafe {
         vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;

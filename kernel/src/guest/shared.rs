@@ -8,6 +8,7 @@ use crate::guest::layout;
 use crate::memory::GuestPhysical;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 /// One guest, as far as it concerns more than one core.
@@ -20,13 +21,21 @@ pub struct Shared {
     pub cores: Vec<ApicId>,
     /// Wakes the service core.
     pub doorbell: fn(),
+    /// The guest's cores still take its interrupts. Changed with `platform` held.
+    open: AtomicBool,
 }
 
 impl Shared {
     /// A guest on `cores`, with devices as after power-on.
     pub fn new(name: String, cores: Vec<ApicId>, doorbell: fn()) -> Self {
         let platform = Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC)));
-        Self { name, platform, cores, doorbell }
+        Self { name, platform, cores, doorbell, open: AtomicBool::new(true) }
+    }
+
+    /// Ends the delivery of interrupts: the cores are about to stop being the guest's.
+    pub fn close(&self) {
+        let _platform = self.platform.lock();
+        self.open.store(false, Ordering::SeqCst);
     }
 
     /// Processors of the guest.
@@ -36,7 +45,11 @@ impl Shared {
 
     /// Sends a device's interrupt: a real IPI with the guest's own vector. It goes to
     /// the guest's cores alone, whatever the guest has written into the IOAPIC.
+    /// To be called by the guest's own core, or with `platform` held.
     pub fn deliver(&self, message: &Message) {
+        if !self.open.load(Ordering::SeqCst) {
+            return;
+        }
         let targets = apic::destination_8(message.destination, message.logical, self.processors());
         for id in targets.iter() {
             if let Some(&core) = self.cores.get(id as usize) {

@@ -33,6 +33,8 @@ pub const STACKS: u64 = 0xFFFF_8100_0000_0000;
 const PML4_ENTRY: u64 = 1 << 39;
 
 const _: () = assert!(WINDOW - DIRECT == PML4_ENTRY && STACKS - WINDOW == PML4_ENTRY);
+// The largest guest fits the window.
+const _: () = assert!(bulkhead_manifest::limits::MAX_MEMORY <= STACKS - WINDOW);
 
 /// Where memory that the hypervisor owns is mapped.
 pub fn direct(at: HostPhysical) -> HostVirtual {
@@ -87,8 +89,11 @@ pub struct TablePool {
 }
 
 impl TablePool {
-    /// Hands out the frames of `range`, which must be mapped at [`direct`].
-    pub fn new(range: FrameRange) -> Self {
+    /// Hands out the frames of `range`.
+    ///
+    /// # Safety
+    /// The range must be mapped writable at [`direct`] for ever.
+    pub unsafe fn new(range: FrameRange) -> Self {
         let (next, end) = (range.start().as_u64(), range.end().as_u64());
         Self { next, end, given_back: Vec::new() }
     }

@@ -1,6 +1,5 @@
 //! Who owns which frame, and who maps it where.
 
-mod address;
 pub mod address_space;
 mod frame;
 mod guest_memory;
@@ -8,7 +7,9 @@ mod guest_ram;
 mod heap;
 mod ram_layout;
 
-pub use address::{FRAME_SIZE, GuestPhysical, HostPhysical, HostVirtual, LARGE_FRAME_SIZE};
+pub use crate::arch::address::{
+    FRAME_SIZE, GuestPhysical, HostPhysical, HostVirtual, LARGE_FRAME_SIZE,
+};
 pub use frame::{FramePool, FrameRange};
 #[cfg(test)]
 pub use guest_memory::TestMemory;

@@ -212,7 +212,11 @@ fn put(field: u32, value: u64) -> Result<(), RefusedField> {
 }
 
 /// Writes the controls (SDM Vol. 3C, 25.6 to 25.8).
-pub fn set_controls(
+///
+/// # Safety
+/// The bitmaps' and tables' frames must be the guest's own for as long as the VMCS is used, and EPT
+/// must map nothing but what the guest owns.
+pub unsafe fn set_controls(
     _vmcs: &mut CurrentVmcs,
     capabilities: &Capabilities,
     confinement: &Confinement,

@@ -172,7 +172,7 @@ fn guests_against_the_rules() {
         (guest(|g| g.cores = 0), "guest 1 (\"probe\"): cores = 0, must be 1 to 255"),
         (
             guest(|g| g.memory = 3 << 20),
-            "guest 1 (\"probe\"): memory = 3145728 bytes, must be a multiple of 2 MiB from 4 MiB to 1 TiB",
+            "guest 1 (\"probe\"): memory = 3145728 bytes, must be a multiple of 2 MiB from 4 MiB to 512 GiB",
         ),
         (
             guest(|g| g.command_line = "x".repeat(2048)),
