@@ -1,9 +1,11 @@
 //! What `cargo xtask` says to bad input, and `flash`.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use bulkhead_tests::xtask;
+use bulkhead_tests::{Boot, Finished, Guest, Permit, xtask};
 use libtest_mimic::Trial;
 
 use crate::trial;
@@ -30,6 +32,26 @@ pub fn trials() -> Vec<Trial> {
             let run = xtask(&["run", "/nonexistent/guests.toml"], "")?;
             run.expect(1, &["/nonexistent/guests.toml"])
         }),
+        trial("run::ends_with_0_when_its_guest_powers_off", |name| {
+            let run = run(name, Guest::new("hello"))?;
+            run.expect(0, &["Emulator: Bochs"])?;
+            ensure!(run.output.contains("hello from a hand-written guest"), "{}", run.output);
+            Ok(())
+        }),
+        trial("run::ends_with_1_when_a_guest_faults", |name| {
+            let run = run(name, Guest::new("triple_fault"))?;
+            run.expect(1, &[])?;
+            ensure!(run.output.contains("stopped: triple fault"), "{}", run.output);
+            Ok(())
+        }),
+        trial("run::ends_with_1_when_the_hypervisor_refuses", |name| {
+            let guests = [Guest::new("hello")];
+            let boot = Boot::of_guests(name, &guests)?;
+            let run = run_with(&boot, &["--cores".as_ref(), "1".as_ref()])?;
+            run.expect(1, &[])?;
+            ensure!(run.output.contains("refused: this machine has one core"), "{}", run.output);
+            Ok(())
+        }),
         trial("flash::a_file_is_written_only_after_yes", flash),
         trial("flash::a_null_device_is_refused", |_| {
             let flash = xtask(&["flash", "--image", "/etc/passwd", "/dev/null"], "yes\n")?;
@@ -53,6 +75,20 @@ fn refused(manifest: &str, texts: &[&str]) -> Result<()> {
     xtask(&arguments, "")?.expect(1, &[texts, &["guests.toml"]].concat())?;
     ensure!(!image.exists(), "an image was written");
     Ok(())
+}
+
+/// `cargo xtask run` with a guest, in Bochs, with nothing typed.
+fn run(name: &str, guest: Guest) -> Result<Finished> {
+    run_with(&Boot::of_guests(name, &[guest])?, &[])
+}
+
+fn run_with(boot: &Boot, more: &[&OsStr]) -> Result<Finished> {
+    // There is one folder for `run`: only one at a time can use it.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _permit = Permit::wait();
+    let arguments = ["run".as_ref(), "--emulator".as_ref(), "bochs".as_ref()];
+    xtask(&[&arguments, more, &[boot.manifest().as_os_str()]].concat(), "")
 }
 
 fn flash(_: &str) -> Result<()> {
