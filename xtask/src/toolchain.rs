@@ -180,6 +180,15 @@ pub fn lacking_of_rustup() -> Result<String> {
     Ok(Parts::of(&active_sysroot()?).missing())
 }
 
+/// Why Debian's compiler, where it is there, cannot build Bulkhead: its version, and the oldest that
+/// can.
+pub fn debian_is_too_old() -> Option<String> {
+    // What it does not say of itself is found out when it is used.
+    let version = rustc_version(Path::new(DEBIAN_RUSTC)).ok()?;
+    let (major, minor) = OLDEST;
+    older(&version).then(|| format!("{version} is there, {major}.{minor} or newer is needed"))
+}
+
 /// The sysroot of the compiler that builds the host's crates.
 fn active_sysroot() -> Result<PathBuf> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
