@@ -164,11 +164,6 @@ impl Toolchain {
         cargo
     }
 
-    /// Whether its clippy can look at code for bare metal.
-    pub fn has_clippy(&self) -> bool {
-        process::is_executable(&self.sysroot.join("bin/clippy-driver"))
-    }
-
     /// LLVM's objcopy.
     pub fn objcopy(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib").join(HOST).join("bin/llvm-objcopy")
