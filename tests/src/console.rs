@@ -123,7 +123,8 @@ impl Console {
         }
     }
 
-    /// Types a command to a shell, one that with the prompt fits a line of 80 characters. Gives what it says, up to the shell's next prompt.
+    /// Types a command to a shell, one that with the prompt fits a line of 80 characters. Gives
+    /// what it says, up to the shell's next prompt.
     pub fn command(&mut self, command: &str, prompt: &str) -> Result<String> {
         self.send(&format!("{command}\n"))?;
         // What is typed comes back first.

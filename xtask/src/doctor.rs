@@ -77,7 +77,13 @@ fn compiler() -> Vec<Finding> {
         Ok(lacking) if lacking.is_empty() => {
             vec![Finding::new("rustup toolchain with the bare-metal target", true, "")]
         }
-        Ok(_) => packages::COMPILER.iter().map(package).collect(),
+        Ok(_) => {
+            let too_old = toolchain::debian_is_too_old();
+            packages::COMPILER
+                .iter()
+                .map(|wanted| debian_compiler(wanted, too_old.as_deref()))
+                .collect()
+        }
         Err(error) => vec![Finding::new(
             format!("rustc ({error:#})"),
             false,
@@ -86,13 +92,26 @@ fn compiler() -> Vec<Finding> {
     }
 }
 
+/// A package of Debian's compiler, which other packages bring in versions that are too old.
+fn debian_compiler(wanted: &Package, too_old: Option<&str>) -> Finding {
+    let mut finding = package(wanted);
+    if let Some(too_old) = too_old.filter(|_| wanted.name == "rustc-web") {
+        finding = Finding::new(format!("{} ({too_old})", finding.what), false, command(wanted));
+    }
+    finding
+}
+
 fn package(package: &Package) -> Finding {
     let what = format!("{}: {}", package.name, package.purpose);
-    let mend = format!(
+    Finding::new(what, package.found(), command(package))
+}
+
+/// What installs a package.
+fn command(package: &Package) -> String {
+    format!(
         "sudo apt-get update && sudo apt-get install --yes --no-install-recommends {}",
         package.name
-    );
-    Finding::new(what, package.found(), mend)
+    )
 }
 
 #[cfg(test)]
@@ -107,5 +126,16 @@ mod tests {
         assert!(line.contains("apt-get install --yes --no-install-recommends absent"), "{line}");
         let here = Package { file: "/", ..nowhere };
         assert_eq!(package(&here).line(), "found    absent: nothing");
+    }
+
+    #[test]
+    fn a_compiler_that_is_too_old_is_as_good_as_missing() {
+        let there = Package { name: "rustc-web", file: "/", purpose: "compiler" };
+        assert_eq!(debian_compiler(&there, None).mend, None);
+        let old = debian_compiler(&there, Some("1.63.0 is there, 1.95 or newer is needed")).line();
+        assert!(old.starts_with("missing  rustc-web: compiler (1.63.0 is there, 1.95"), "{old}");
+        assert!(old.ends_with(" rustc-web"), "{old}");
+        let other = Package { name: "llvm", ..there };
+        assert_eq!(debian_compiler(&other, Some("1.63.0 is there")).mend, None);
     }
 }

@@ -164,11 +164,6 @@ impl Toolchain {
         cargo
     }
 
-    /// Whether its clippy can look at code for bare metal.
-    pub fn has_clippy(&self) -> bool {
-        process::is_executable(&self.sysroot.join("bin/clippy-driver"))
-    }
-
     /// LLVM's objcopy.
     pub fn objcopy(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib").join(HOST).join("bin/llvm-objcopy")
@@ -178,6 +173,15 @@ impl Toolchain {
 /// What rustup's toolchain lacks for bare metal: nothing, or names.
 pub fn lacking_of_rustup() -> Result<String> {
     Ok(Parts::of(&active_sysroot()?).missing())
+}
+
+/// Why Debian's compiler, where it is there, cannot build Bulkhead: its version, and the oldest that
+/// can.
+pub fn debian_is_too_old() -> Option<String> {
+    // What it does not say of itself is found out when it is used.
+    let version = rustc_version(Path::new(DEBIAN_RUSTC)).ok()?;
+    let (major, minor) = OLDEST;
+    older(&version).then(|| format!("{version} is there, {major}.{minor} or newer is needed"))
 }
 
 /// The sysroot of the compiler that builds the host's crates.

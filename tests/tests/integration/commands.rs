@@ -1,9 +1,11 @@
 //! What `cargo xtask` says to bad input, and `flash`.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use bulkhead_tests::xtask;
+use bulkhead_tests::{Boot, Finished, Guest, Permit, xtask};
 use libtest_mimic::Trial;
 
 use crate::trial;
@@ -11,24 +13,52 @@ use crate::trial;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("manifest::an_unknown_key_is_named", |_| {
-            refused(&GOOD.replace("cores", "coers"), &["coers", "cores"])
+            let unknown =
+                "guests.toml:3:1: guest \"one\": unknown key \"coers\" (did you mean \"cores\"?)";
+            refused(&GOOD.replace("cores", "coers"), unknown)
         }),
         trial("manifest::a_missing_kernel_file_is_named", |_| {
-            refused(GOOD, &["guest \"one\"", "kernel", "missing.elf"])
+            let missing =
+                "guests.toml:5:10: guest \"one\": kernel = \"missing.elf\": there is no file";
+            refused(GOOD, missing)
         }),
         trial("manifest::zero_cores_are_refused", |_| {
-            refused(&GOOD.replace("cores = 1", "cores = 0"), &["guest \"one\"", "cores = 0"])
+            let zero = "guests.toml:3:9: guest \"one\": cores = 0: must be a whole number of cores";
+            refused(&GOOD.replace("cores = 1", "cores = 0"), zero)
         }),
         trial("manifest::two_guests_of_one_name_are_refused", |_| {
-            refused(&format!("{GOOD}\n{GOOD}"), &["\"one\""])
+            let twice = "guests.toml:8:8: guest \"one\": the guest in line 2 has this name too";
+            refused(&format!("{GOOD}\n{GOOD}"), twice)
         }),
         trial("manifest::a_kernel_that_is_none_is_refused", |_| {
-            let manifest = GOOD.replace("missing.elf", "/etc/passwd");
-            refused(&manifest, &["guest \"one\"", "bzImage", "ELF"])
+            refused(
+                &GOOD.replace("missing.elf", "/etc/passwd"),
+                "a bzImage or an ELF64 executable is needed",
+            )
         }),
         trial("manifest::a_manifest_that_is_not_there_is_named", |_| {
             let run = xtask(&["run", "/nonexistent/guests.toml"], "")?;
             run.expect(1, &["/nonexistent/guests.toml"])
+        }),
+        trial("run::ends_with_0_when_its_guest_powers_off", |name| {
+            let run = run(name, Guest::new("hello"))?;
+            run.expect(0, &["Emulator: Bochs"])?;
+            ensure!(run.output.contains("hello from a hand-written guest"), "{}", run.output);
+            Ok(())
+        }),
+        trial("run::ends_with_1_when_a_guest_faults", |name| {
+            let run = run(name, Guest::new("triple_fault"))?;
+            run.expect(1, &[])?;
+            ensure!(run.output.contains("stopped: triple fault"), "{}", run.output);
+            Ok(())
+        }),
+        trial("run::ends_with_1_when_the_hypervisor_refuses", |name| {
+            let guests = [Guest::new("hello")];
+            let boot = Boot::of_guests(name, &guests)?;
+            let run = run_with(&boot, &["--cores".as_ref(), "1".as_ref()])?;
+            run.expect(1, &[])?;
+            ensure!(run.output.contains("refused: this machine has one core"), "{}", run.output);
+            Ok(())
         }),
         trial("flash::a_file_is_written_only_after_yes", flash),
         trial("flash::a_null_device_is_refused", |_| {
@@ -42,17 +72,30 @@ pub fn trials() -> Vec<Trial> {
 const GOOD: &str = "[[guest]]\nname = \"one\"\ncores = 1\nmemory = \"16 MiB\"\n\
                     kernel = \"missing.elf\"\n";
 
-/// `cargo xtask image` refuses a manifest, with all of the texts in what it says, and writes no
-/// image.
-fn refused(manifest: &str, texts: &[&str]) -> Result<()> {
+/// `cargo xtask image` refuses a manifest with this message, and writes no image.
+fn refused(manifest: &str, message: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("guests.toml");
     fs::write(&path, manifest)?;
     let image = folder.path().join("out.img");
     let arguments = ["image".as_ref(), path.as_os_str(), "-o".as_ref(), image.as_os_str()];
-    xtask(&arguments, "")?.expect(1, &[texts, &["guests.toml"]].concat())?;
+    xtask(&arguments, "")?.expect(1, &[message])?;
     ensure!(!image.exists(), "an image was written");
     Ok(())
+}
+
+/// `cargo xtask run` with a guest, in Bochs, with nothing typed.
+fn run(name: &str, guest: Guest) -> Result<Finished> {
+    run_with(&Boot::of_guests(name, &[guest])?, &[])
+}
+
+fn run_with(boot: &Boot, more: &[&OsStr]) -> Result<Finished> {
+    // There is one folder for `run`: only one at a time can use it.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _permit = Permit::wait();
+    let arguments = ["run".as_ref(), "--emulator".as_ref(), "bochs".as_ref()];
+    xtask(&[&arguments, more, &[boot.manifest().as_os_str()]].concat(), "")
 }
 
 fn flash(_: &str) -> Result<()> {

@@ -24,7 +24,7 @@ const NOT_EMULATED: &str = "access to a device: instruction is not one that is e
 const STRUCTURE: &str = "page table or stack of an event where there is no RAM";
 const UNREADABLE: &str = "not readable";
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 11] = [
     Case {
         fault: "fetch",
         stopped: "instruction fetch from where there is no RAM",
@@ -86,7 +86,6 @@ const CASES: [Case; 12] = [
         exit: &["9 (task switch)", "qualification 0x80000028"],
         bytes: "[ea, 00, 00, 00, 00, 28, 00",
     },
-    Case { fault: "edge", stopped: "?", exit: &["10 (CPUID)"], bytes: "[0f, a2" },
     Case {
         fault: "triple",
         stopped: "triple fault",

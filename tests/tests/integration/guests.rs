@@ -61,6 +61,13 @@ pub fn trials() -> Vec<Trial> {
             }
             Ok(())
         }),
+        trial("guests::fault_behind_the_last_canonical_address", |name| {
+            // It is the guest that faults, and not the VM entry, which is refused such a RIP.
+            let guest = Guest::new("faults").named("edge").with("fault=edge");
+            let mut console = Boot::of_guests(name, &[guest])?.start()?;
+            console.wait_for("unexpected #GP(0x0) at 0x800000000000")?;
+            console.expect_power_off(1)
+        }),
         trial("guests::start_again_after_a_reset_where_the_manifest_says_so", |name| {
             let guests = [
                 Guest::new("reset").named("once"),
