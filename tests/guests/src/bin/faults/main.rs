@@ -20,7 +20,7 @@ const NOWHERE_ELSE: u64 = 0xD000_0000;
 /// Of a page-table entry: present and writable.
 const PRESENT: u64 = 0b11;
 
-const FAULTS: [(&str, &str, fn()); 13] = [
+const FAULTS: [(&str, &str, fn()); 14] = [
     ("fetch", "jumping to where there is no RAM", fetch),
     ("page-table", "using a page table where there is no RAM", page_table),
     ("page-root", "loading CR3 with an address where there is no RAM", page_root),
@@ -32,6 +32,7 @@ const FAULTS: [(&str, &str, fn()); 13] = [
     ("task-switch", "switching tasks by hardware", task_switch::switch),
     ("edge", "running CPUID at the last canonical address", edge::cpuid_at_the_last_address),
     ("entry", "asking a hypervisor that was built for it for a VM entry that fails", failed_entry),
+    ("leftover", "leaving an interrupt of every vector pending", leftover),
     ("panic", "asking a hypervisor that was built for it to panic", panic),
     ("triple", "taking an exception without a table", triple),
 ];
@@ -120,6 +121,22 @@ fn vector() {
 
 fn triple() {
     cpu::triple_fault()
+}
+
+/// Not a fault of the guest's: what it leaves to whoever has the core next. Interrupts are off, so that
+/// none is taken.
+fn leftover() {
+    /// x2APIC: an interrupt to oneself.
+    const SELF_IPI: u32 = 0x83F;
+    /// Vectors below are errors to an APIC.
+    const FIRST: u64 = 16;
+    // SAFETY: the APIC is the guest's, and interrupts are off.
+    unsafe {
+        asm!("cli");
+        for vector in FIRST..=0xFF {
+            cpu::wrmsr(SELF_IPI, vector);
+        }
+    }
 }
 
 fn panic() {
