@@ -48,7 +48,8 @@ fn unit_tests() -> Command {
     let mut cargo = process::cargo();
     // Those of the test guests run in the guests.
     cargo.args(["test", "--quiet", "--workspace", "--no-fail-fast"]);
-    cargo.args(["--exclude", "bulkhead-guests", "--exclude", "bulkhead-tests", "--lib", "--bins"]);
+    cargo.args(["--exclude", "bulkhead-guests", "--exclude", "bulkhead-tests"]);
+    cargo.args(["--lib", "--bins", "--tests"]);
     cargo
 }
 

@@ -4,13 +4,17 @@
 pub mod address;
 pub mod apic;
 pub mod backtrace;
+pub mod cmos;
 pub mod copy;
 pub mod cpu;
 pub mod descriptors;
 pub mod interrupts;
+pub mod ioapic;
 pub mod local;
 pub mod msr;
 pub mod port;
+pub mod power;
+pub mod protection;
 pub mod rates;
 pub mod smp;
 pub mod stack;

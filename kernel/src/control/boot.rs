@@ -7,12 +7,12 @@
 
 use super::cores::{self, Core};
 use super::framebuffer::{Geometry, PixelOrder, TextScreen};
-use super::ioapic::{self, Ioapic};
 use super::log as console;
 use super::machine::{self, Machine};
 use super::memory_map::{self, Division, Kept};
 use super::service::{self, Service};
 use super::{clock, plan};
+use crate::arch::ioapic::{self, Ioapic};
 use crate::arch::rates::{self, Rates};
 use crate::arch::smp::Trampoline;
 use crate::arch::{apic, cpu, interrupts, local, stack, topology};

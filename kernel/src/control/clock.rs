@@ -1,20 +1,11 @@
 //! Reading the physical real-time clock, once.
 
-use crate::arch::{cpu, port};
+use crate::arch::cmos::register;
+use crate::arch::cpu;
 use crate::device::cmos::{self, TimeRegisters, decode_cmos};
 
-const INDEX: u16 = 0x70;
-const DATA: u16 = 0x71;
 /// Tries to get two equal readings while no update is in progress.
 const TRIES: usize = 100_000;
-
-fn register(index: u8) -> u8 {
-    // SAFETY: the hypervisor owns the clock; reading it changes nothing that anyone uses.
-    unsafe {
-        port::write_u8(INDEX, index);
-        port::read_u8(DATA)
-    }
-}
 
 fn registers() -> TimeRegisters {
     TimeRegisters {

@@ -1,12 +1,12 @@
 //! The cores: bringing them up, parking them, giving them guests.
 
 use crate::arch::apic::{self, ApicId};
-use crate::arch::cpu::{self, cr0, cr4};
+use crate::arch::cpu::{self, cr4};
 use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
 use crate::arch::interrupts::ist;
 use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
-use crate::arch::{smp, topology, vmx};
+use crate::arch::{protection, smp, topology, vmx};
 use crate::guest::run::{self, Finished, Partition};
 use crate::memory::address_space::{
     AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
@@ -205,42 +205,6 @@ fn map_stacks(
     Ok(Stacks { main, interrupt })
 }
 
-/// Turns on what root mode wants of CR0 and CR4, where the processor has it.
-pub fn enable_protections() {
-    const SMEP: u32 = 1 << 7;
-    const SMAP: u32 = 1 << 20;
-    const UMIP: u32 = 1 << 2;
-    const XSAVE: u32 = 1 << 26;
-    const MCE: u32 = 1 << 7;
-    const EXTENDED_FEATURES: u32 = 7;
-    let basic = cpu::cpuid(1, 0);
-    // A leaf beyond the highest answers with another one's values (SDM Vol. 2A, CPUID).
-    let (ebx, ecx) = if cpu::cpuid(0, 0).eax >= EXTENDED_FEATURES {
-        let leaf = cpu::cpuid(EXTENDED_FEATURES, 0);
-        (leaf.ebx, leaf.ecx)
-    } else {
-        (0, 0)
-    };
-    let mut control = cpu::read_cr4() | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PGE;
-    for (present, bit) in [
-        (basic.ecx & XSAVE != 0, cr4::OSXSAVE),
-        (basic.edx & MCE != 0, cr4::MCE),
-        (ebx & SMEP != 0, cr4::SMEP),
-        (ebx & SMAP != 0, cr4::SMAP),
-        (ecx & UMIP != 0, cr4::UMIP),
-    ] {
-        if present {
-            control |= bit;
-        }
-    }
-    // SAFETY: each bit's feature is there; no page of the hypervisor's is a user page, so that
-    // SMEP and SMAP forbid nothing that it does.
-    unsafe {
-        cpu::write_cr0(cpu::read_cr0() & !(cr0::CD | cr0::NW) | cr0::WP | cr0::MP | cr0::NE);
-        cpu::write_cr4(control);
-    }
-}
-
 /// What a core holds on to while it lives.
 struct Local {
     segments: HostSegments,
@@ -255,7 +219,7 @@ struct Local {
 unsafe fn bring_up(core: &Core) -> Local {
     // SAFETY: the core's address space maps all that is shared, its stacks among it.
     unsafe { core.space.lock().activate() };
-    enable_protections();
+    protection::enable();
     // Before anything that could panic: the panic says which core it is.
     local::set(core.index, core.stacks.main);
     let segments = descriptors::load(&core.stacks.interrupt);

@@ -1,7 +1,9 @@
 //! The physical machine, as its firmware's ACPI tables describe it.
 
-use super::power::{self, SoftOff};
+use super::power;
 use crate::arch::apic::ApicId;
+use crate::arch::ioapic::InterruptRoute;
+use crate::arch::power::SoftOff;
 use crate::memory::HostPhysical;
 use crate::memory::address_space::direct;
 use acpi::fadt::Fadt;
@@ -19,19 +21,6 @@ const POLARITY: u16 = 0b11;
 const ACTIVE_LOW: u16 = 0b11;
 const TRIGGER: u16 = 0b11 << 2;
 const LEVEL: u16 = 0b11 << 2;
-
-/// How an interrupt line reaches an IOAPIC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InterruptRoute {
-    /// Host-physical address of the IOAPIC's registers.
-    pub ioapic: HostPhysical,
-    /// Its pin.
-    pub pin: u8,
-    /// The line is active low.
-    pub active_low: bool,
-    /// The line is level-triggered.
-    pub level: bool,
-}
 
 /// What the tables say.
 #[derive(Debug, Default)]

@@ -4,7 +4,6 @@ pub mod boot;
 pub mod clock;
 pub mod cores;
 pub mod framebuffer;
-pub mod ioapic;
 pub mod log;
 pub mod machine;
 pub mod memory_map;

@@ -4,7 +4,7 @@ use super::cores::State;
 use super::log as console;
 use super::panic;
 use super::plan::Placed;
-use super::power::SoftOff;
+use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
 use crate::guest::run::Finished;
 use crate::guest::statistics::Grouped;

@@ -1,8 +1,7 @@
 //! The physical IOAPIC: one line is used, the serial port's.
 
-use super::machine::InterruptRoute;
-use crate::arch::apic::ApicId;
-use crate::memory::HostVirtual;
+use super::address::{HostPhysical, HostVirtual};
+use super::apic::ApicId;
 
 /// Byte offset of the register that selects, and of the window.
 const SELECT: u64 = 0x00;
@@ -17,6 +16,19 @@ const LEVEL: u32 = 1 << 15;
 const ACTIVE_LOW: u32 = 1 << 13;
 /// Where a redirection entry's high half holds the destination.
 const DESTINATION_SHIFT: u32 = 24;
+
+/// How an interrupt line reaches an IOAPIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptRoute {
+    /// Host-physical address of the IOAPIC's registers.
+    pub ioapic: HostPhysical,
+    /// Its pin.
+    pub pin: u8,
+    /// The line is active low.
+    pub active_low: bool,
+    /// The line is level-triggered.
+    pub level: bool,
+}
 
 /// Whether an IOAPIC can name a core: it has eight bits, of which all ones mean everybody.
 pub fn reaches(core: ApicId) -> bool {
