@@ -1,7 +1,7 @@
 //! The guests written for the tests.
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Guest, said_of};
+use bulkhead_tests::{Boot, End, Guest, said_of};
 use libtest_mimic::Trial;
 
 use crate::trial;
@@ -72,19 +72,24 @@ pub fn trials() -> Vec<Trial> {
             let guests = [
                 Guest::new("reset").named("once"),
                 Guest::new("reset").named("again").restarting(),
+                Guest::new("triple_fault").named("shut-down").restarting(),
             ];
-            // It would go on for ever: the third start is seen, then the machine ends.
             let mut console = Boot::of_guests(name, &guests)?.start()?;
-            for _ in 0..2 {
-                console.wait_for("guest again: reset: starting again\r\n")?;
-                console.wait_for("guest again: starting on core 2\r\n")?;
-            }
+            // Those that would go on for ever are stopped.
+            let end = console.wait_for_end()?;
+            ensure!(end == End::Stopped { powered_off: 1, faulted: 2 }, "{end:?}");
             let transcript = console.transcript();
-            let once: Vec<_> = said_of(&transcript, "once").collect();
+            let count = |guest: &str, what: &str| {
+                said_of(&transcript, guest).filter(|line| line.starts_with(what)).count()
+            };
             let stopped = "asked for a reset; its restart policy is never: stopped";
-            ensure!(once.contains(&stopped), "{once:?}");
-            let starts = once.iter().filter(|line| line.starts_with("starting on")).count();
-            ensure!(starts == 1, "{once:?}");
+            ensure!(count("once", stopped) == 1 && count("once", "starting on") == 1, "once");
+            for (guest, why) in [("again", "reset"), ("shut-down", "stopped: triple fault")] {
+                let (starts, ends) = (count(guest, "starting on"), count(guest, why));
+                ensure!(starts > 2 && starts == ends, "{guest}: {starts} starts, {ends} ends");
+                let given_up = format!("stopped: {} restarts within ", starts - 1);
+                ensure!(count(guest, &given_up) == 1, "{guest}: {starts} starts:\n{transcript}");
+            }
             Ok(())
         }),
     ]
