@@ -68,6 +68,13 @@ pub fn trials() -> Vec<Trial> {
             console.wait_for("unexpected #GP(0x0) at 0x800000000000")?;
             console.expect_power_off(1)
         }),
+        trial("guests::leave_nothing_pending_that_hurts", |name| {
+            // Interrupts with every vector, those of exceptions too, wait when it ends.
+            let guest = Guest::new("faults").named("leftover").with("fault=leftover");
+            let mut console = Boot::of_guests(name, &[guest])?.start()?;
+            console.wait_for("fault leftover: survived")?;
+            console.expect_power_off(1)
+        }),
         trial("guests::start_again_after_a_reset_where_the_manifest_says_so", |name| {
             let guests = [
                 Guest::new("reset").named("once"),
