@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_file_name_is_taken_from_apts_line() {
-        let line = "'http://deb.debian.org/p/b_1%3a1.deb' b_1%3a1.deb 267 SHA256:e7d0\n";
+        let line = "'http://mirror.example/p/b_1%3a1.deb' b_1%3a1.deb 267 SHA256:e7d0\n";
         assert_eq!(named_in_uris(line), Some("b_1%3a1.deb"));
         assert_eq!(named_in_uris("'x' ../../b.deb 1 SHA256:0"), None);
         assert_eq!(named_in_uris(""), None);
