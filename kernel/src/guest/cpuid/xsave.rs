@@ -19,8 +19,6 @@ const FIRST_EXTENDED: u32 = 2;
 const END: u32 = 8;
 /// Bytes of the legacy region and the header (SDM Vol. 1, 13.4).
 const LEGACY_AND_HEADER: u32 = 512 + 64;
-/// Alignment of a component that wants one, in the compacted format.
-const COMPACTED_ALIGNMENT: u32 = 64;
 
 /// The XCR0 bits that guests may set: x87, SSE, AVX and AVX-512, as far as the processor has them
 /// in the combinations that XSETBV takes. Zero without XSAVE.
@@ -54,8 +52,9 @@ pub(super) fn leaf(
     host: &impl Fn(u32, u32) -> CpuidResult,
     guest: &GuestCpu,
 ) -> CpuidResult {
-    /// XSAVEOPT, XSAVEC, and XGETBV with ECX = 1. Not XSAVES, whose MSR no guest has.
-    const INSTRUCTIONS: u32 = 0b111;
+    /// XSAVEOPT, and XGETBV with ECX = 1. Not XSAVES, whose MSR no guest has. Not XSAVEC: with it,
+    /// and without XSAVES, Linux in Bochs loses vector registers when it switches processes.
+    const INSTRUCTIONS: u32 = 0b101;
     /// ECX: the component is aligned in the compacted format.
     const ALIGNED: u32 = 1 << 1;
     let permitted = permitted_xcr0(host);
@@ -69,11 +68,7 @@ pub(super) fn leaf(
             ecx: standard_size(permitted, host),
             edx: (permitted >> u32::BITS) as u32,
         },
-        1 => CpuidResult {
-            eax: host(0xD, 1).eax & INSTRUCTIONS,
-            ebx: compacted_size(guest.xcr0 & permitted, host, ALIGNED),
-            ..NOTHING
-        },
+        1 => CpuidResult { eax: host(0xD, 1).eax & INSTRUCTIONS, ..NOTHING },
         FIRST_EXTENDED..END if permitted & 1 << subleaf != 0 => {
             let component = host(0xD, subleaf);
             CpuidResult { ecx: component.ecx & ALIGNED, edx: 0, ..component }
@@ -93,13 +88,4 @@ fn standard_size(xcr0: u64, host: &impl Fn(u32, u32) -> CpuidResult) -> u32 {
         component.ebx.saturating_add(component.eax)
     };
     components(xcr0).map(end).fold(LEGACY_AND_HEADER, u32::max)
-}
-
-/// Bytes of the area that XSAVEC writes: components one behind the other.
-fn compacted_size(xcr0: u64, host: &impl Fn(u32, u32) -> CpuidResult, aligned: u32) -> u32 {
-    components(xcr0).fold(LEGACY_AND_HEADER, |end, component| {
-        let component = host(0xD, component);
-        let align = if component.ecx & aligned != 0 { COMPACTED_ALIGNMENT } else { 1 };
-        end.checked_next_multiple_of(align).unwrap_or(u32::MAX).saturating_add(component.eax)
-    })
 }
