@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::hypervisor::{self, Variant};
 use crate::toolchain::Toolchain;
@@ -29,6 +29,9 @@ pub fn run(filter: Option<&str>) -> Result<u8> {
         prepare()?;
         let mut tests = integration_tests();
         count("the integration tests", tests.args(after_dashes(filter)), &mut counts)?;
+    }
+    if let Some(filter) = filter.filter(|_| counts.passed + counts.failed == 0) {
+        bail!("no test's name contains `{filter}`; `cargo xtask test --list` shows their names");
     }
     println!("{} passed, {} failed", counts.passed, counts.failed);
     Ok(u8::from(counts.failed > 0))
