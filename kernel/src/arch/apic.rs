@@ -3,11 +3,6 @@
 
 use super::msr::Msr;
 
-/// MSR of the x2APIC register that xAPIC mode has at byte `offset` of its page.
-pub const fn x2apic_msr(offset: u32) -> u32 {
-    0x800 + (offset >> 4)
-}
-
 /// x2APIC registers by number (SDM Vol. 3A, table 11-6).
 pub mod register {
     /// Local APIC ID, read only.
@@ -149,6 +144,11 @@ pub fn quiesce() {
     }
 }
 
+/// Whether any vector is set in a group of registers: ISR, TMR or IRR, with a bit for each.
+fn any_vector(group: u32) -> bool {
+    (0..VECTORS / u32::BITS).any(|word| read(group + word) != 0)
+}
+
 /// Brings the APIC to the state that a guest finds after reset: disabled by
 /// software, sources masked, no interrupt in service. What was pending, [`drain`] has taken.
 ///
@@ -159,7 +159,7 @@ pub unsafe fn reset_for_guest() {
     // SAFETY: a zero to EOI ends the highest interrupt in service; 256 vectors at most can be so.
     unsafe {
         for _ in 0..VECTORS {
-            if (0..8).all(|word| read(register::ISR + word) == 0) {
+            if !any_vector(register::ISR) {
                 break;
             }
             write(register::EOI, 0);
@@ -181,11 +181,9 @@ pub unsafe fn drain() {
     // knows that they are interrupts now.
     unsafe { write(register::TPR, 0) };
     for _ in 0..DRAIN_ROUNDS {
-        let in_service = (0..8).any(|word| read(register::ISR + word) != 0);
-        let pending = (0..8).any(|word| read(register::IRR + word) != 0);
-        if in_service {
+        if any_vector(register::ISR) {
             end_of_interrupt();
-        } else if pending {
+        } else if any_vector(register::IRR) {
             // SAFETY: the caller's contract.
             unsafe { super::interrupts::take_all() };
         } else {
@@ -194,11 +192,6 @@ pub unsafe fn drain() {
     }
     // SAFETY: as above.
     unsafe { write(register::TPR, ROOT_PRIORITY) };
-}
-
-/// This processor's physical ID.
-pub fn id() -> ApicId {
-    ApicId(read(register::ID) as u32)
 }
 
 /// Ends the interrupt in service.

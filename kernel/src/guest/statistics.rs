@@ -1,9 +1,10 @@
 //! A counter for each exit reason, and the time spent serving it.
 
+use crate::vmx::exit::ExitReason;
 use core::fmt;
 
-/// Basic exit reasons are below this (SDM Vol. 3D, appendix C).
-pub const REASONS: usize = 80;
+/// Basic exit reasons are below this.
+const REASONS: usize = ExitReason::COUNT;
 
 /// Exits of one virtual processor.
 #[derive(Clone, Debug)]

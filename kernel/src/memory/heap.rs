@@ -23,12 +23,6 @@ impl KernelHeap {
         // SAFETY: the caller's contract.
         unsafe { self.0.lock().init(start, len) };
     }
-
-    /// Bytes handed out, and bytes in all.
-    pub fn usage(&self) -> (usize, usize) {
-        let heap = self.0.lock();
-        (heap.used(), heap.size())
-    }
 }
 
 // SAFETY: `Heap` returns memory that fits the layout and that nobody else has; the lock keeps

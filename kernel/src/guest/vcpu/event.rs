@@ -16,7 +16,7 @@ const NMI: u64 = 2 << 8;
 /// Types of events that an instruction causes: software interrupt, privileged software exception, software exception.
 const SOFTWARE: [u64; 3] = [4 << 8, 5 << 8, 6 << 8];
 /// Interruptibility: NMIs are blocked (SDM Vol. 3C, table 25-3).
-const BLOCKED_BY_NMI: u64 = 1 << 3;
+pub const BLOCKED_BY_NMI: u64 = 1 << 3;
 /// An NMI's vector.
 const NMI_VECTOR: u64 = 2;
 /// Interruptibility: what an NMI may not be injected with: blocking by STI, by MOV SS, by

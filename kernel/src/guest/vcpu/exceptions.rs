@@ -10,8 +10,6 @@ use crate::arch::switch::Registers;
 use crate::vmx::exit::{Event, EventKind};
 use crate::vmx::vmcs::{GuestField, InfoField};
 
-/// Interruptibility: blocking by NMI.
-const BLOCKED_BY_NMI: u64 = 1 << 3;
 /// DR7.GD.
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
 /// DR6's bits that say which breakpoint was met.
@@ -76,7 +74,7 @@ impl Vcpu {
     pub(super) fn block_nmis_again(&mut self) {
         if !event::interrupted_delivery(&self.vmcs) {
             let state = self.vmcs.read(GuestField::INTERRUPTIBILITY);
-            self.vmcs.write(GuestField::INTERRUPTIBILITY, state | BLOCKED_BY_NMI);
+            self.vmcs.write(GuestField::INTERRUPTIBILITY, state | event::BLOCKED_BY_NMI);
         }
     }
 }
