@@ -23,18 +23,24 @@
 //! Built with `--target x86_64-unknown-none --features metal --profile kernel`; the link
 //! arguments come from `build.rs`.
 //!
-//! There is one processor, no heap and no vector register: the target is soft-float.
+//! There is no heap and no vector register: the target is soft-float. There is one processor until a
+//! guest starts others (`smp`).
 #![no_std]
 
+pub mod acpi;
 pub mod apic;
 pub mod boot;
 pub mod console;
 pub mod cpu;
 pub mod fault;
 pub mod interrupts;
+pub mod ioapic;
+pub mod memory;
 #[cfg(feature = "metal")]
 mod panic;
 pub mod port;
 pub mod power;
+pub mod smp;
 pub mod start;
 pub mod suite;
+pub mod trampoline;
