@@ -20,6 +20,8 @@ pub mod register {
     pub const SVR: u32 = 0x80F;
     /// In service: the first of eight, a bit for each vector.
     pub const ISR: u32 = 0x810;
+    /// Trigger modes: the first of eight, a bit for each vector.
+    pub const TMR: u32 = 0x818;
     /// Requested: the first of eight, a bit for each vector.
     pub const IRR: u32 = 0x820;
     /// Errors.

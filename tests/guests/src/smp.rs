@@ -29,6 +29,8 @@ pub const PATIENCE: u64 = 100_000_000;
 struct Processor {
     /// Times that it came up.
     starts: AtomicU64,
+    /// What was in `IA32_TSC_AUX` when it came up last.
+    auxiliary: AtomicU64,
     /// A `fn()` that waits to be run, or 0.
     job: AtomicUsize,
     /// Jobs that it has begun, and ended.
@@ -39,6 +41,7 @@ struct Processor {
 static PROCESSORS: [Processor; MOST] = [const {
     Processor {
         starts: AtomicU64::new(0),
+        auxiliary: AtomicU64::new(0),
         job: AtomicUsize::new(0),
         begun: AtomicU64::new(0),
         ended: AtomicU64::new(0),
@@ -56,6 +59,11 @@ pub fn number() -> usize {
 /// Times that a processor came up.
 pub fn starts(number: usize) -> u64 {
     PROCESSORS[number].starts.load(Ordering::SeqCst)
+}
+
+/// What a processor had in `IA32_TSC_AUX` when it came up last, before its number was put there.
+pub fn found_auxiliary(number: usize) -> u64 {
+    PROCESSORS[number].auxiliary.load(Ordering::SeqCst)
 }
 
 /// The destination that is a processor.
@@ -139,13 +147,14 @@ pub fn start_all(processors: usize) -> Result<(), usize> {
 
 /// A further processor's first Rust.
 extern "C" fn arrive(number: u64) -> ! {
+    let processor = &PROCESSORS[number as usize];
+    processor.auxiliary.store(rdmsr(TSC_AUX), Ordering::SeqCst);
     // SAFETY: the register is this module's; the APIC may be in x2APIC mode already.
     unsafe {
         wrmsr(TSC_AUX, number);
         wrmsr(register::BASE, rdmsr(register::BASE) | APIC_ON | X2APIC);
     }
     interrupts::use_table();
-    let processor = &PROCESSORS[number as usize];
     processor.starts.fetch_add(1, Ordering::SeqCst);
     loop {
         let job = processor.job.load(Ordering::SeqCst);
