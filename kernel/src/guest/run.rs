@@ -16,7 +16,8 @@ use crate::memory::{FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysic
 use crate::vmx::bitmap::{IoBitmap, MsrBitmap, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
-use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField, Start64};
+use crate::vmx::start::{self, Start, Start64};
+use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -282,7 +283,7 @@ fn prepare(
     unsafe {
         vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;
     }
-    let start = Start64 {
+    let start = Start::Long(Start64 {
         rip: entry.rip,
         rsp: entry.rsp,
         cr3: entry.cr3,
@@ -290,8 +291,8 @@ fn prepare(
         gdt_limit: entry.gdt_limit,
         code: loader::CODE_SELECTOR,
         data: loader::DATA_SELECTOR,
-    };
-    vmcs::set_guest_64(&mut vmcs, &start)?;
+    });
+    start::set_guest(&mut vmcs, &start)?;
     Ok(Prepared { vmcs, region, entry })
 }
 

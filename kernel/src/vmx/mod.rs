@@ -6,4 +6,5 @@ pub mod checks;
 pub mod controls;
 pub mod ept;
 pub mod exit;
+pub mod start;
 pub mod vmcs;
