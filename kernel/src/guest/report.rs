@@ -50,6 +50,8 @@ pub fn instruction(
 /// A guest's state at its last exit, to be printed line by line.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// The processor's virtual APIC ID.
+    pub processor: u32,
     /// Exit reason as the processor gave it.
     pub reason: u32,
     /// Its name.
@@ -77,12 +79,14 @@ impl Report {
         vmcs: &CurrentVmcs,
         memory: &impl GuestMemory,
         registers: &Registers,
+        processor: u32,
         reason: u32,
         reason_name: &'static str,
     ) -> Self {
         let mut code = [0; MAX_INSTRUCTION];
         let code_len = instruction(vmcs, memory, &mut code).unwrap_or(0);
         Self {
+            processor,
             reason,
             reason_name,
             qualification: vmcs.info(InfoField::QUALIFICATION),
@@ -120,9 +124,10 @@ impl Report {
             line(format_args!("invalid: {violation}"));
         }
         line(format_args!(
-            "exit reason {} ({}), qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
+            "exit reason {} ({}) of processor {}, qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
             self.reason & 0xFFFF,
             self.reason_name,
+            self.processor,
             self.qualification,
             self.guest_physical,
             self.guest_linear

@@ -2,7 +2,7 @@
 //! state in [`start`].
 
 use super::capability::Capabilities;
-use super::controls::{Entry as EntryControl, Primary};
+use super::controls::{Entry as EntryControl, Pin, Primary};
 use super::start;
 use crate::arch::cpu;
 use crate::arch::descriptors::HostSegments;
@@ -172,6 +172,15 @@ impl CurrentVmcs {
         // SAFETY: `self` stands for a current VMCS; the control exists, as was checked, and causes
         // an exit more, never one less.
         unsafe { vmx::vmwrite(control::PRIMARY_PROCBASED_EXEC_CONTROLS, controls) };
+    }
+
+    /// Ends what [`vmx::exit_at_next_entry`] began.
+    pub fn cancel_exit(&mut self) {
+        let timer = u64::from(Pin::PREEMPTION_TIMER.bits());
+        let controls = self.read_raw(control::PINBASED_EXEC_CONTROLS);
+        // SAFETY: `self` stands for a current VMCS; without the timer there is an exit less, that
+        // which was asked for.
+        unsafe { vmx::vmwrite(control::PINBASED_EXEC_CONTROLS, controls & !timer) };
     }
 
     /// "IA-32e mode guest" as the processor last saved it.
