@@ -198,7 +198,8 @@ impl Guest {
         Ok(())
     }
 
-    /// Tells the guest's processors to leave, whatever they do. [`check`](Self::check) finds when they have.
+    /// Tells the guest's processors to leave, whatever they do. [`has_ended`](Self::has_ended)
+    /// says when they have.
     ///
     /// # Errors
     /// Why not.
