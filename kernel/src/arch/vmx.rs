@@ -82,6 +82,21 @@ pub unsafe fn vmread(field: u32) -> u64 {
     value
 }
 
+/// Reads a field of the current VMCS; `None` where the processor has no such field.
+///
+/// # Safety
+/// A VMCS must be current on this core.
+pub unsafe fn vmread_checked(field: u32) -> Option<u64> {
+    let (value, carry, zero): (u64, u8, u8);
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!("vmread {}, {}", "setc {carry}", "setz {zero}", out(reg) value,
+            in(reg) u64::from(field), carry = out(reg_byte) carry, zero = out(reg_byte) zero,
+            options(nomem, nostack));
+    }
+    (carry | zero == 0).then_some(value)
+}
+
 /// Writes a field of the current VMCS; unchecked for the reason given at [`vmread`].
 ///
 /// # Safety

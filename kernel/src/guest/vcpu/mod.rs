@@ -135,7 +135,7 @@ impl Vcpu {
         let name = ExitReason::from(field).name();
         let mut report = Report::collect(&self.vmcs, &self.ram, registers, self.id, field, name);
         if matches!(fault, Fault::EntryRefused(_) | Fault::EntryFailed) {
-            report.add_violations(&self.vmcs);
+            report.keep_fields(&self.vmcs);
         }
         Stop::Fault(fault, report.into())
     }
