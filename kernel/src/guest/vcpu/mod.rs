@@ -215,9 +215,7 @@ impl Vcpu {
             // coherent without it.
             ExitReason::Wbinvd | ExitReason::Invd => Served::Done,
             ExitReason::Rdpmc => Served::Inject(Exception::GeneralProtection),
-            ExitReason::Mwait
-            | ExitReason::Monitor
-            | ExitReason::Getsec
+            ExitReason::Getsec
             | ExitReason::Vmclear
             | ExitReason::Vmlaunch
             | ExitReason::Vmptrld
