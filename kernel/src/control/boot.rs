@@ -170,7 +170,7 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     mmio::prepare();
     let clock = start_clock(rates);
     mask_ioapics(&machine);
-    interrupts::set_handler(cores::DOORBELL_VECTOR, cores::on_doorbell);
+    interrupts::set_handler(cores::DOORBELL_VECTOR, || {});
     start_cores(&trampoline, rates);
     let usable = cores::report();
     info!(

@@ -6,8 +6,8 @@ use super::super::cpuid::{self, GuestCpu};
 use super::super::mmio;
 use super::super::msr::{Accessor, Effect};
 use super::super::report;
+use super::super::stop::Stop;
 use super::{Served, Vcpu};
-use crate::arch::apic::send_fixed;
 use crate::arch::cpu::{self, cr0, cr4, rdtsc};
 use crate::arch::switch::{Registers, reg};
 use crate::arch::{apic as hardware_apic, vector, vmx};
@@ -24,7 +24,7 @@ impl Vcpu {
         let cr4 = self.vmcs.read(GuestField::CR4);
         let guest = GuestCpu {
             apic_id: self.id,
-            processors: self.shared.processors(),
+            processors: self.shared.count(),
             tsc_hz: self.clock.rates.tsc_hz,
             apic_timer_hz: self.clock.rates.apic_timer_hz,
             osxsave: cr4 & cr4::OSXSAVE != 0,
@@ -75,21 +75,31 @@ impl Vcpu {
     }
 
     fn accessor(&mut self) -> Accessor<'_> {
-        let processors = self.shared.processors();
+        let processors = self.shared.count();
         Accessor { id: self.id, processors, apic: &mut self.apic }
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
     pub(super) fn interrupt_command(&mut self, command: &Command) -> Served {
         for id in command.targets.iter() {
-            let Some(&core) = self.shared.cores.get(id as usize) else { continue };
+            if let Delivery::Fixed(vector) = command.delivery {
+                self.shared.interrupt(id, vector);
+                continue;
+            }
+            let Some(slot) = self.shared.processors.get(id as usize) else { continue };
             match command.delivery {
-                Delivery::Fixed(vector) => send_fixed(core, vector),
-                // A real one would arrive here, in root mode: it is injected instead.
-                Delivery::Nmi => self.nmi_pending = true,
-                // A guest has one processor, which runs already: there is nobody to start, and
-                // INIT to oneself is not sent by any system.
-                Delivery::Init | Delivery::Startup(_) | Delivery::Nothing | Delivery::Refused => {}
+                Delivery::Nmi => slot.post_nmi(),
+                // INIT takes the boot processor to the reset vector (SDM Vol. 3A, 9.4.4), and so to
+                // the firmware: the guest starts again.
+                Delivery::Init if id == 0 => return Served::Stop(Stop::Reset),
+                Delivery::Init => slot.activity.init(),
+                Delivery::Startup(page) if slot.activity.startup(page) => {}
+                _ => continue,
+            }
+            if id == self.id {
+                self.attend = true;
+            } else {
+                slot.kick();
             }
         }
         Served::Done
