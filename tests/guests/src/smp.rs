@@ -23,7 +23,7 @@ const X2APIC: u64 = 1 << 10;
 /// need none.
 const INIT_DELAY: u64 = 100_000;
 /// Ticks after which a processor that has been started does not come any more.
-pub const PATIENCE: u64 = 100_000_000;
+pub const PATIENCE: u64 = 10_000_000;
 
 /// A processor as the others see it.
 struct Processor {

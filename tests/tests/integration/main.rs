@@ -7,6 +7,7 @@ mod faults;
 mod guests;
 mod idle;
 mod linux;
+mod smp;
 
 use std::sync::LazyLock;
 
@@ -27,6 +28,7 @@ fn main() {
         guests::trials(),
         idle::trials(),
         linux::trials(),
+        smp::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
