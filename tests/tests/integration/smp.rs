@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use crate::trial;
 
 /// Tests in the guest `smp`.
-const TESTS: usize = 45;
+const TESTS: usize = 44;
 
 /// Round trips of the guest `pingpong` in two runs that differ in nothing else.
 const FEW: u64 = 100;

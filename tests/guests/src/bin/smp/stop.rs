@@ -32,11 +32,6 @@ pub const TESTS: &[Test] = &[
         run: apic_reset,
     },
     Test {
-        title: "an NMI comes to a processor that was in an NMI's handler before INIT",
-        what: "INIT in the handler, start-up, NMI",
-        run: nmi_after,
-    },
-    Test {
         title: "a processor that is not the first stops and starts others",
         what: "INIT and start-up IPI sent by processor 1 to the last one",
         run: by_another,
@@ -166,21 +161,6 @@ fn apic_reset(boot: &BootParams) -> Outcome {
         for (name, seen) in ["ISR", "IRR"].into_iter().zip(&SEEN[AFTER_INIT.len()..]) {
             ensure!(seen.load(Ordering::SeqCst) == 0, "{name} of {number} has a bit");
         }
-    }
-    release();
-    Ok(())
-}
-
-fn nmi_after(boot: &BootParams) -> Outcome {
-    for number in others(boot)? {
-        occupy(number, IN_NMI);
-        let up = smp::start(number, apic::enable);
-        interrupts::handle(vector::NMI, |_| {});
-        ensure!(up.is_some(), "processor {number} does not come up");
-        let before = count_of(number, vector::NMI);
-        apic::command(icr::to(number as u32) | icr::NMI | icr::ASSERT);
-        let came = smp::wait(A_WHILE, || count_of(number, vector::NMI) > before);
-        ensure!(came, "nothing comes to {number}");
     }
     release();
     Ok(())
