@@ -13,7 +13,7 @@ use crate::arch::vmx::VmFail;
 use crate::arch::{apic, cpu, vector, vmx};
 use crate::memory::address_space::{self, TablePool, direct};
 use crate::memory::{FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual};
-use crate::vmx::bitmap::{IoBitmap, MsrBitmap, NotCovered};
+use crate::vmx::bitmap::{IoBitmap, MsrBitmap, MsrBitmapFrame, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
 use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField, Start64};
@@ -177,10 +177,11 @@ pub unsafe fn run(partition: Partition, core: Core<'_>) -> Finished {
         frames: None,
     };
     match prepare(&mut ram, kind, &image, &shared, vpid, &core, &mut run_frames) {
-        Ok(Prepared { vmcs, region, entry }) => {
+        Ok(Prepared { vmcs, region, bitmaps, entry }) => {
             let mut registers = Registers::default();
             registers.0[switch::reg::RSI] = entry.rsi;
-            let mut vcpu = Vcpu::new(vmcs, ram, shared.clone(), clock, 0, core.capabilities);
+            let mut vcpu =
+                Vcpu::new(vmcs, bitmaps, ram, shared.clone(), clock, 0, core.capabilities);
             // SAFETY: the caller's contract; `prepare` has set the VMCS up for this core and `Vcpu`.
             unsafe { enter(&mut vcpu, &registers, &mut finished) };
             shared.close();
@@ -235,6 +236,7 @@ unsafe fn enter(vcpu: &mut Vcpu, registers: &Registers, finished: &mut Finished)
 struct Prepared {
     vmcs: CurrentVmcs,
     region: HostPhysical,
+    bitmaps: msr::Bitmaps,
     entry: loader::Entry,
 }
 
@@ -252,12 +254,12 @@ fn prepare(
     ram.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
         .map_err(LoadError::from)?;
     let ept = map_ram(ram, core, frames)?;
-    let (msr_bitmap, region) = (frames.take()?, frames.take()?);
+    let bitmaps = msr_bitmaps(frames)?;
+    let region = frames.take()?;
     let io_bitmaps = [frames.take()?, frames.take()?];
-    // SAFETY: the frames were allocated just now, zeroed and mapped; both types are plain bytes of
+    // SAFETY: the frames were allocated just now, zeroed and mapped; the type is plain bytes of
     // a frame's size.
     unsafe {
-        msr::allow(&mut *(direct(msr_bitmap).as_u64() as *mut MsrBitmap))?;
         for bitmap in io_bitmaps {
             (*(direct(bitmap).as_u64() as *mut IoBitmap)).deny_all();
         }
@@ -270,7 +272,8 @@ fn prepare(
     let confinement = Confinement {
         eptp: ept.eptp(false),
         vpid,
-        msr_bitmap,
+        // After reset the APIC is in xAPIC mode.
+        msr_bitmap: bitmaps.without_x2apic,
         io_bitmaps,
         cr0_mask: control_registers::CR0_OWNED,
         cr4_mask: control_registers::CR4_OWNED,
@@ -292,7 +295,23 @@ fn prepare(
         data: loader::DATA_SELECTOR,
     };
     vmcs::set_guest_64(&mut vmcs, &start)?;
-    Ok(Prepared { vmcs, region, entry })
+    Ok(Prepared { vmcs, region, bitmaps, entry })
+}
+
+fn msr_bitmaps(frames: &mut RunFrames) -> Result<msr::Bitmaps, StartError> {
+    let (without, with) = (frames.take()?, frames.take()?);
+    // SAFETY: the frames were allocated just now, zeroed and mapped, and are the run's until its
+    // VMCS is clear; the type is plain bytes of a frame's size.
+    unsafe {
+        msr::allow(&mut *(direct(without).as_u64() as *mut MsrBitmap))?;
+        let bitmap = &mut *(direct(with).as_u64() as *mut MsrBitmap);
+        msr::allow(bitmap)?;
+        msr::allow_x2apic(bitmap)?;
+        Ok(msr::Bitmaps {
+            without_x2apic: MsrBitmapFrame::new(without),
+            with_x2apic: MsrBitmapFrame::new(with),
+        })
+    }
 }
 
 /// EPT for the guest's RAM and nothing else: what is not mapped exits.

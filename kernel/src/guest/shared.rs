@@ -1,8 +1,8 @@
 //! What a guest's cores and the service core have in common.
 
-use super::apic;
+use super::apic::{Address, Identities};
 use crate::arch::apic::{ApicId, send_fixed};
-use crate::device::ioapic::Message;
+use crate::device::ioapic::{DeliveryMode, Message};
 use crate::device::platform::Platform;
 use crate::guest::layout;
 use crate::memory::GuestPhysical;
@@ -19,6 +19,8 @@ pub struct Shared {
     pub platform: Mutex<Platform>,
     /// The physical cores behind virtual APIC IDs 0 to n-1.
     pub cores: Vec<ApicId>,
+    /// What its processors answer to.
+    pub identities: Identities,
     /// Wakes the service core.
     pub doorbell: fn(),
     /// The guest's cores still take its interrupts. Changed with `platform` held.
@@ -29,7 +31,8 @@ impl Shared {
     /// A guest on `cores`, with devices as after power-on.
     pub fn new(name: String, cores: Vec<ApicId>, doorbell: fn()) -> Self {
         let platform = Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC)));
-        Self { name, platform, cores, doorbell, open: AtomicBool::new(true) }
+        let identities = Identities::new(cores.len() as u32);
+        Self { name, platform, cores, identities, doorbell, open: AtomicBool::new(true) }
     }
 
     /// Ends the delivery of interrupts: the cores are about to stop being the guest's.
@@ -50,7 +53,11 @@ impl Shared {
         if !self.open.load(Ordering::SeqCst) {
             return;
         }
-        let targets = apic::destination_8(message.destination, message.logical, self.processors());
+        let to = Address::Bits8(message.destination);
+        let targets = match (self.identities.targets(to, message.logical), message.delivery) {
+            (targets, DeliveryMode::Fixed) => targets,
+            (targets, DeliveryMode::LowestPriority) => targets.lowest(),
+        };
         for id in targets.iter() {
             if let Some(&core) = self.cores.get(id as usize) {
                 send_fixed(core, message.vector);

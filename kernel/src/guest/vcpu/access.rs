@@ -105,6 +105,9 @@ impl Vcpu {
     }
 
     pub(super) fn mmio_read(&mut self, at: GuestPhysical, size: u8) -> u64 {
+        if let Some(value) = self.apic_page_read(at, size) {
+            return value;
+        }
         let mut platform = self.shared.platform.lock();
         match Width::from_bytes(size.into()) {
             Some(width) => platform.mmio_read(at, width).into(),
@@ -119,6 +122,9 @@ impl Vcpu {
     }
 
     pub(super) fn mmio_write(&mut self, at: GuestPhysical, size: u8, value: u64) -> Served {
+        if let Some(served) = self.apic_page_write(at, size, value) {
+            return served;
+        }
         let parts = match Width::from_bytes(size.into()) {
             Some(width) => [Some((at, width, value as u32 & width.ones())), None],
             None => [

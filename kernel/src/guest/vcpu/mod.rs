@@ -3,14 +3,16 @@
 mod access;
 mod event;
 mod exceptions;
+mod local_apic;
 mod processor;
 mod string_io;
 
-use super::apic::Shadow;
+use super::apic::LocalApic;
 use super::clock::Clock;
 use super::control_registers::GeneralProtection;
 use super::cpuid;
 use super::mmio;
+use super::msr;
 use super::report::{self, Report};
 use super::shared::Shared;
 use super::statistics::Statistics;
@@ -78,11 +80,12 @@ impl From<GeneralProtection> for Served {
 /// A virtual processor on the core that runs it.
 pub struct Vcpu {
     vmcs: CurrentVmcs,
+    bitmaps: msr::Bitmaps,
     ram: GuestRam,
     shared: Arc<Shared>,
     clock: Clock,
     id: u32,
-    apic: Shadow,
+    apic: LocalApic,
     permitted_xcr0: u64,
     xcr0: u64,
     rdtscp: bool,
@@ -97,9 +100,10 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// A processor as after reset. The VMCS must be set up.
+    /// A processor as after reset. The VMCS must be set up, with the bitmap for xAPIC mode.
     pub fn new(
         vmcs: CurrentVmcs,
+        bitmaps: msr::Bitmaps,
         ram: GuestRam,
         shared: Arc<Shared>,
         clock: Clock,
@@ -108,11 +112,12 @@ impl Vcpu {
     ) -> Self {
         Self {
             vmcs,
+            bitmaps,
             ram,
             shared,
             clock,
             id,
-            apic: Shadow::new(),
+            apic: LocalApic::new(id),
             permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),

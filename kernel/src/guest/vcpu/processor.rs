@@ -1,6 +1,6 @@
 //! Instructions that are about the processor itself: CPUID, MSRs, control registers.
 
-use super::super::apic::{Command, Delivery};
+use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
 use super::super::cpuid::{self, GuestCpu};
 use super::super::mmio;
@@ -27,6 +27,7 @@ impl Vcpu {
             processors: self.shared.processors(),
             tsc_hz: self.clock.rates.tsc_hz,
             apic_timer_hz: self.clock.rates.apic_timer_hz,
+            apic: self.apic.mode() != ApicMode::Disabled,
             osxsave: cr4 & cr4::OSXSAVE != 0,
             xcr0: self.xcr0,
             rdtscp: self.rdtscp,
@@ -58,13 +59,7 @@ impl Vcpu {
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
         match self.accessor().write(msr, value) {
             Ok(Effect::None) => Served::Done,
-            Ok(Effect::Interrupt(command)) => self.interrupt_command(&command),
-            Ok(Effect::Apic(register, value)) => {
-                // SAFETY: the value was judged by `apic::lvt_write`: a plain vector of the guest's
-                // for its own core.
-                unsafe { hardware_apic::write(register, value) };
-                Served::Done
-            }
+            Ok(Effect::Apic(effect)) => self.apic_effect(effect),
             Ok(Effect::Tsc(value)) => {
                 let offset = value.wrapping_sub(rdtsc());
                 self.vmcs.write(GuestField::TSC_OFFSET, offset);
@@ -75,22 +70,31 @@ impl Vcpu {
     }
 
     fn accessor(&mut self) -> Accessor<'_> {
-        let processors = self.shared.processors();
-        Accessor { id: self.id, processors, apic: &mut self.apic }
+        Accessor { apic: &mut self.apic, identities: &self.shared.identities }
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
+    #[inline(always)]
     pub(super) fn interrupt_command(&mut self, command: &Command) -> Served {
-        for id in command.targets.iter() {
-            let Some(&core) = self.shared.cores.get(id as usize) else { continue };
-            match command.delivery {
-                Delivery::Fixed(vector) => send_fixed(core, vector),
-                // A real one would arrive here, in root mode: it is injected instead.
-                Delivery::Nmi => self.nmi_pending = true,
-                // A guest has one processor, which runs already: there is nobody to start, and
-                // INIT to oneself is not sent by any system.
-                Delivery::Init | Delivery::Startup(_) | Delivery::Nothing | Delivery::Refused => {}
+        match command.delivery {
+            Delivery::Fixed(vector) => {
+                for id in command.targets.iter() {
+                    if let Some(&core) = self.shared.cores.get(id as usize) {
+                        send_fixed(core, vector);
+                    }
+                }
             }
+            // SAFETY: what the guest could write itself in x2APIC mode. The hardware notes the error
+            // in this core's ESR, and delivers nothing.
+            Delivery::IllegalVector(vector) => unsafe {
+                hardware_apic::write(hardware_apic::register::SELF_IPI, vector.into());
+            },
+            // A real one would arrive here, in root mode: it is injected instead. A guest has one
+            // processor.
+            Delivery::Nmi => self.nmi_pending |= command.targets.iter().next().is_some(),
+            // A guest has one processor, which runs already: there is nobody to start, and
+            // INIT to oneself is not sent by any system.
+            Delivery::Init | Delivery::Startup(_) | Delivery::Nothing | Delivery::Refused => {}
         }
         Served::Done
     }
