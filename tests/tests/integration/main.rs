@@ -6,6 +6,7 @@ mod faults;
 mod guests;
 mod idle;
 mod linux;
+mod xapic;
 
 use std::sync::LazyLock;
 
@@ -25,6 +26,7 @@ fn main() {
         guests::trials(),
         idle::trials(),
         linux::trials(),
+        xapic::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

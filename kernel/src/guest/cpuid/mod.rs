@@ -53,6 +53,8 @@ pub struct GuestCpu {
     pub tsc_hz: u64,
     /// Rate of the undivided APIC timer in Hz.
     pub apic_timer_hz: u64,
+    /// `IA32_APIC_BASE.EN`: without it CPUID shows no APIC (SDM Vol. 3A, 11.4.3).
+    pub apic: bool,
     /// The guest's CR4.OSXSAVE.
     pub osxsave: bool,
     /// The guest's XCR0.

@@ -11,6 +11,7 @@ pub(super) const GUEST: GuestCpu = GuestCpu {
     processors: 3,
     tsc_hz: 3_000_000_000,
     apic_timer_hz: 24_000_000,
+    apic: true,
     osxsave: false,
     xcr0: 1,
     rdtscp: true,
@@ -209,6 +210,14 @@ fn xsave_areas_hold_the_permitted_components() {
     assert_eq!(leaf(3, 0x7), NOTHING);
     assert_eq!(leaf(9, 0x7), NOTHING);
     assert_eq!(leaf(64, 0x7), NOTHING);
+}
+
+#[test]
+fn an_apic_that_is_off_is_not_shown() {
+    const APIC: u32 = 1 << 9;
+    let edx = |apic| filter(1, 0, server, &GuestCpu { apic, ..GUEST }).edx;
+    assert_eq!(edx(true) ^ edx(false), APIC);
+    assert_eq!(edx(false) & APIC, 0);
 }
 
 #[test]
