@@ -10,6 +10,10 @@ const DELIVERY_SHIFT: u32 = 8;
 const SHORTHAND_SHIFT: u32 = 18;
 /// Destination mode: logical.
 const LOGICAL: u32 = 1 << 11;
+/// Destination shorthand: self, where the other of its two bits is clear.
+const SELF: u32 = 1 << SHORTHAND_SHIFT;
+/// Trigger mode, which matters to INIT alone.
+const TRIGGER: u32 = 1 << 15;
 /// Level: assert.
 const ASSERT: u32 = 1 << 14;
 /// Reserved bits of the lower half.
@@ -53,9 +57,32 @@ pub struct Command {
     pub targets: Targets,
 }
 
+/// An interrupt for one processor, which is what nearly all commands of a system in x2APIC mode are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// The processor.
+    pub id: u32,
+    /// 16 to 255.
+    pub vector: u8,
+}
+
+impl Plain {
+    /// Recognises it in a write of `icr` by processor `own` in x2APIC mode, with few instructions:
+    /// fixed delivery to an ID or to oneself. `None` says nothing of what else it may be.
+    #[inline(always)]
+    pub fn decode(icr: u64, own: u32, identities: &Identities) -> Option<Self> {
+        let low = icr as u32;
+        let vector = low as u8;
+        if low & !(0xFF | STATUS | ASSERT | TRIGGER | SELF) != 0 || vector < FIRST_VECTOR {
+            return None;
+        }
+        let id = if low & SELF != 0 { own } else { (icr >> u32::BITS) as u32 };
+        identities.is_present(id).then_some(Self { id, vector })
+    }
+}
+
 impl Command {
     /// Decodes a write of `icr` by processor `own` in x2APIC mode.
-    #[inline(always)]
     pub fn decode(icr: u64, own: u32, identities: &Identities) -> Self {
         let low = icr as u32;
         if low & RESERVED != 0 {
@@ -70,7 +97,6 @@ impl Command {
         Self::new(icr as u32 & WRITABLE, Address::Bits8(to as u8), own, identities)
     }
 
-    #[inline(always)]
     fn new(low: u32, to: Address, own: u32, identities: &Identities) -> Self {
         let targets = match low >> SHORTHAND_SHIFT & 0b11 {
             0b00 => identities.targets(to, low & LOGICAL != 0),
@@ -98,8 +124,8 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::super::identity::Identity;
     use super::super::identity::tests::x2apic;
+    use super::super::{Identity, Mode};
     use super::*;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -138,6 +164,37 @@ mod tests {
                 let legal = !matches!(command.delivery, Delivery::Fixed(vector) if vector < 16);
                 prop_assert!(legal);
             }
+        }
+    }
+
+    proptest! {
+        /// What is recognised is what the whole register says.
+        #[test]
+        fn a_plain_interrupt_is_the_command(
+            to in prop_oneof![0u64..6, any::<u32>().prop_map(u64::from)],
+            low in any::<u32>(), keep in prop_oneof![Just(u32::MAX), Just(0xC_F8FF), Just(0x4_C0FF)],
+            own in 0u32..5,
+        ) {
+            let identities = x2apic(5);
+            identities.set(3, Identity { mode: Mode::Disabled, ..Identity::RESET });
+            let icr = to << 32 | u64::from(low & keep);
+            let command = Command::decode(icr, own, &identities);
+            if let Some(Plain { id, vector }) = Plain::decode(icr, own, &identities) {
+                let targets = Targets::one(id);
+                prop_assert_eq!(command, Command { delivery: Delivery::Fixed(vector), targets });
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupt_to_an_id_or_to_oneself_is_plain() {
+        let identities = x2apic(4);
+        let plain = |icr| Plain::decode(icr, 2, &identities);
+        assert_eq!(plain(1 << 32 | 0x30), Some(Plain { id: 1, vector: 0x30 }));
+        assert_eq!(plain(1 << 32 | 0x40FD), Some(Plain { id: 1, vector: 0xFD }));
+        assert_eq!(plain(9 << 32 | 0x4_0030), Some(Plain { id: 2, vector: 0x30 }));
+        for other in [4 << 32 | 0x30, u64::from(u32::MAX) << 32 | 0x30, 0x8_0030, 0xC_0030, 0x0F] {
+            assert_eq!(plain(other), None, "{other:#x}");
         }
     }
 

@@ -137,7 +137,6 @@ impl Identities {
     }
 
     /// Whom a destination means. A processor whose APIC is disabled is meant by none.
-    #[inline(always)]
     pub fn targets(&self, to: Address, logical: bool) -> Targets {
         let to = match to {
             Address::Bits32(u32::MAX) | Address::Bits8(u8::MAX) => return self.all(),
@@ -152,12 +151,15 @@ impl Identities {
     }
 
     /// The processor with this ID.
-    #[inline(always)]
     pub fn physical(&self, id: u32) -> Targets {
-        match self.0.get(id as usize) {
-            Some(cell) if cell.load(Ordering::Acquire) & MODE != DISABLED => Targets::one(id),
-            _ => Targets::default(),
-        }
+        if self.is_present(id) { Targets::one(id) } else { Targets::default() }
+    }
+
+    /// Whether there is a processor with this ID whose APIC is not disabled.
+    #[inline(always)]
+    pub fn is_present(&self, id: u32) -> bool {
+        let cell = self.0.get(id as usize);
+        cell.is_some_and(|cell| cell.load(Ordering::Acquire) & MODE != DISABLED)
     }
 
     /// All processors.

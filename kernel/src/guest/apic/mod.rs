@@ -12,7 +12,7 @@ mod lvt;
 mod mode;
 mod page;
 
-pub use command::{Command, Delivery};
+pub use command::{Command, Delivery, Plain};
 pub use identity::{Address, Identities, Identity, MAX_PROCESSORS, Targets, logical_id};
 pub use mode::Mode;
 pub use page::{PageRead, page_offset};
@@ -110,8 +110,19 @@ impl LocalApic {
         }
     }
 
-    /// A trapped WRMSR of a register in the x2APIC's range.
+    /// A write of a plain interrupt to ICR in x2APIC mode, the quick way. Whatever else it is has to
+    /// go through [`write_x2apic`](Self::write_x2apic).
     #[inline(always)]
+    pub fn write_plain(&mut self, msr: u32, value: u64, identities: &Identities) -> Option<Plain> {
+        if msr != register::ICR || self.mode() != Mode::X2Apic {
+            return None;
+        }
+        let plain = Plain::decode(value, self.id, identities)?;
+        self.icr = value;
+        Some(plain)
+    }
+
+    /// A trapped WRMSR of a register in the x2APIC's range.
     pub fn write_x2apic(
         &mut self,
         msr: u32,

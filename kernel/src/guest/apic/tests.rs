@@ -134,6 +134,17 @@ fn kept_entries_read_back_and_do_nothing() {
 }
 
 #[test]
+fn a_plain_interrupt_needs_x2apic_mode_and_reads_back() {
+    let (mut apic, identities) = second();
+    assert_eq!(apic.write_plain(register::ICR, 0x30, &identities), None);
+    let (mut apic, identities) = in_x2apic_mode(1);
+    assert_eq!(apic.write_plain(register::LVT_TIMER, 0x30, &identities), None);
+    let plain = apic.write_plain(register::ICR, 2 << 32 | 0x30, &identities);
+    assert_eq!(plain, Some(Plain { id: 2, vector: 0x30 }));
+    assert_eq!(apic.read_x2apic(register::ICR), Ok(2 << 32 | 0x30));
+}
+
+#[test]
 fn registers_of_the_page_are_those_of_the_hardware() {
     let (apic, _) = second();
     for (offset, msr) in [

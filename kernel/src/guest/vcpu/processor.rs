@@ -57,6 +57,11 @@ impl Vcpu {
     pub(super) fn wrmsr(&mut self, registers: &mut Registers) -> Served {
         let msr = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
+        let identities = &self.shared.identities;
+        if let Some(plain) = self.apic.write_plain(msr, value, identities) {
+            self.shared.interrupt(plain.id, plain.vector);
+            return Served::Done;
+        }
         match self.accessor().write(msr, value) {
             Ok(Effect::None) => Served::Done,
             Ok(Effect::Apic(effect)) => self.apic_effect(effect),
@@ -74,7 +79,6 @@ impl Vcpu {
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
-    #[inline(always)]
     pub(super) fn interrupt_command(&mut self, command: &Command) -> Served {
         if let Delivery::Fixed(vector) = command.delivery {
             for id in command.targets.iter() {
