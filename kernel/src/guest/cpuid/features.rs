@@ -1,6 +1,7 @@
 //! The features that guests may see, each with its reason.
 //!
-//! What is not here is not seen. Left out on purpose: VMX and SMX, EST, TM, TM2, ACPI, DS, PDCM, PBE and leaf 0xA (MSRs that
+//! What is not here is not seen. Left out on purpose: MONITOR/MWAIT (no machine was at hand
+//! on which a store ends MWAIT), VMX and SMX, EST, TM, TM2, ACPI, DS, PDCM, PBE and leaf 0xA (MSRs that
 //! are not given), TSC-deadline (a TSC offset stays possible), MCE, MCA and MTRR (the machine's,
 //! not the guest's), DCA, HLE and RTM, MPX, SGX, PT, CQM and RDT, PKU, CET, AMX, WAITPKG, LA57,
 //! and the bits of leaf 7 EDX that announce MSRs against speculation.
@@ -55,7 +56,6 @@ use Needs::{Avx, Avx512, Invpcid, Nothing, Rdtscp};
 pub const LEAF_1_ECX: &[Feature] = &[
     feature(0, Nothing, "SSE3", VECTOR),
     feature(1, Nothing, "PCLMULQDQ", VECTOR),
-    feature(3, Nothing, "MONITOR", "a processor that waits wakes by a store: no IPI, no exit"),
     feature(9, Nothing, "SSSE3", VECTOR),
     feature(12, Avx, "FMA", VECTOR),
     feature(13, Nothing, "CMPXCHG16B", PLAIN),

@@ -219,7 +219,9 @@ impl Vcpu {
             // coherent without it.
             ExitReason::Wbinvd | ExitReason::Invd => Served::Done,
             ExitReason::Rdpmc => Served::Inject(Exception::GeneralProtection),
-            ExitReason::Getsec
+            ExitReason::Mwait
+            | ExitReason::Monitor
+            | ExitReason::Getsec
             | ExitReason::Vmclear
             | ExitReason::Vmlaunch
             | ExitReason::Vmptrld
