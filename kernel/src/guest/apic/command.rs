@@ -124,7 +124,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::super::identity::tests::x2apic;
+    use super::super::tests::x2apic;
     use super::super::{Identity, Mode};
     use super::*;
     use proptest::prelude::*;
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn lowest_priority_goes_to_one() {
         assert_eq!(targets(0b110 << 32 | 0b001 << 8 | 1 << 11 | 0x30, 0, 4), [1]);
-        assert_eq!(targets(0b110 << 32 | 0b000 << 8 | 1 << 11 | 0x30, 0, 4), [1, 2]);
+        assert_eq!(targets(0b110 << 32 | 1 << 11 | 0x30, 0, 4), [1, 2]);
         assert_eq!(targets(0b001 << 8 | 0b11 << 18 | 0x30, 0, 4), [1]);
     }
 
