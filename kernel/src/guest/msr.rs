@@ -154,6 +154,7 @@ impl Accessor<'_> {
     }
 
     /// A trapped WRMSR.
+    #[inline(always)]
     pub fn write(&mut self, msr: u32, value: u64) -> Result<Effect, GeneralProtection> {
         match msr {
             X2APIC_FIRST..=X2APIC_LAST => {

@@ -124,7 +124,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::super::identity::tests::x2apic;
+    use super::super::tests::x2apic;
     use super::super::{Identity, Mode};
     use super::*;
     use proptest::prelude::*;

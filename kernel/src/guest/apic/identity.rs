@@ -177,18 +177,10 @@ impl Identities {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::tests::x2apic;
     use super::*;
     use std::vec::Vec;
-
-    /// A guest whose processors are all in x2APIC mode.
-    pub fn x2apic(processors: u32) -> Identities {
-        let identities = Identities::new(processors);
-        for id in 0..processors {
-            identities.set(id, Identity { mode: Mode::X2Apic, ..Identity::RESET });
-        }
-        identities
-    }
 
     fn xapic(logical: u8, model: u8) -> Identity {
         Identity { mode: Mode::XApic, logical, model }

@@ -123,6 +123,7 @@ impl LocalApic {
     }
 
     /// A trapped WRMSR of a register in the x2APIC's range.
+    #[inline(always)]
     pub fn write_x2apic(
         &mut self,
         msr: u32,

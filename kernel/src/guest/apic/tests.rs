@@ -1,12 +1,20 @@
 //! Tests of one processor's APIC: its modes, its registers as MSRs and as a page.
 
-use super::identity::tests::x2apic;
 use super::*;
 use crate::arch::apic::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, LVT_MASKED};
 use crate::memory::GuestPhysical;
 use proptest::prelude::*;
 
 const BASE: u64 = 0xFEE0_0000;
+
+/// A guest whose processors are all in x2APIC mode.
+pub fn x2apic(processors: u32) -> Identities {
+    let identities = Identities::new(processors);
+    for id in 0..processors {
+        identities.set(id, Identity { mode: Mode::X2Apic, ..Identity::RESET });
+    }
+    identities
+}
 
 /// The second of four processors.
 fn second() -> (LocalApic, Identities) {

@@ -7,6 +7,7 @@ use crate::memory::GuestPhysical;
 
 impl Vcpu {
     /// Carries out what a write to the APIC asks for.
+    #[inline(always)]
     pub(super) fn apic_effect(&mut self, effect: Effect) -> Served {
         match effect {
             Effect::Interrupt(command) => return self.interrupt_command(&command),

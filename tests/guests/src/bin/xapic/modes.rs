@@ -52,7 +52,7 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         title: "disabling loses what is pending, and all registers",
-        what: "an IPI that waits, SVR, TPR, LDR, DFR, ICR, LINT1; seen after enabling again",
+        what: "an IPI that waits, an error, SVR, TPR, LDR, DFR, ICR, LINT1; seen after enabling again",
         run: lost,
     },
 ];
@@ -266,6 +266,8 @@ fn lost(boot: &BootParams) -> Outcome {
         write(xapic::DFR, 0);
         write(xapic::LVT_LINT1, icr::NMI as u32);
         let before = interrupts::count_all();
+        // An illegal vector.
+        xapic::command(0, icr::ASSERT as u32);
         // Interrupts are off: it waits.
         xapic::command(0, (icr::ASSERT | u64::from(VECTOR)) as u32);
         write(xapic::TPR, 0x30);
