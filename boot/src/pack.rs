@@ -35,7 +35,7 @@ pub fn pack(
         if let (Some((kernel, kind)), Some(initrd)) = (kernel, initrd) {
             packer.writer.add_guest(format::Guest {
                 name: guest.name.clone(),
-                cores: guest.cores,
+                cores: guest.cores.clone(),
                 memory: guest.memory,
                 kind,
                 kernel,

@@ -57,7 +57,7 @@ fn what_is_packed_is_read() {
     let bundle = Bundle::parse(&bytes).unwrap();
     assert_eq!(*bundle.options(), options);
     let [linux, probe] = bundle.guests() else { panic!("two guests") };
-    assert_eq!((linux.name.as_str(), linux.cores, linux.memory), ("g0", 1, 8 << 20));
+    assert_eq!((linux.name.as_str(), linux.cores.count(), linux.memory), ("g0", 1, 8 << 20));
     assert_eq!((linux.kind, linux.command_line.as_str()), (KernelKind::BzImage, "quiet"));
     assert_eq!((linux.owner.as_deref(), linux.restart), (Some("me"), format::Restart::OnReset));
     assert_eq!(bundle.verify_blob(linux.kernel).unwrap(), bzimage());

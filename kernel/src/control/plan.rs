@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Guest, KernelKind, Restart};
+use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Cores, Guest, KernelKind, Restart};
 use core::fmt;
 use log::info;
 use spin::MutexGuard;
@@ -47,7 +47,7 @@ pub enum CannotPlace {
     /// No core is left for a guest.
     NoCore(String),
     /// A guest wants several cores.
-    Cores(String, u32),
+    Cores(String, Cores),
     /// There is no run of free memory as long as the guest's.
     NoMemory(String, u64, u64),
     /// A kernel kind that this hypervisor does not know.
@@ -105,8 +105,8 @@ pub fn place(
     let mut placed = Vec::new();
     for (index, guest) in bundle.guests().iter().enumerate() {
         let name = guest.name.clone();
-        if guest.cores != 1 {
-            return Err(CannotPlace::Cores(name, guest.cores));
+        if guest.cores.count() != 1 || !guest.cores.numbers().is_empty() {
+            return Err(CannotPlace::Cores(name, guest.cores.clone()));
         }
         let kind = match guest.kind {
             KernelKind::BzImage => Kind::BzImage,

@@ -77,7 +77,8 @@ impl Run {
 
     fn machine(&self, manifest: &Manifest, disk: PathBuf, folder: PathBuf) -> Result<Machine> {
         let guests = manifest.guests();
-        let cores: u32 = guests.iter().map(|guest| guest.cores).fold(0, u32::saturating_add);
+        let cores: u32 =
+            guests.iter().map(|guest| guest.cores.count()).fold(0, u32::saturating_add);
         let memory = guests.iter().map(|guest| guest.memory >> 20).fold(0, u64::saturating_add);
         let mut machine = Machine::new(disk, folder);
         machine.firmware = self.firmware;
