@@ -1,21 +1,22 @@
 //! Which guest gets which core and which memory.
 
 use super::cores::{self, Core, State};
-use crate::arch::cpu;
+use crate::arch::{cpu, topology};
 use crate::device::platform::Platform;
 use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
 use crate::guest::run::Partition;
 use crate::guest::shared::Shared;
 use crate::memory::address_space::MapFailed;
-use crate::memory::{FramePool, FrameRange, LARGE_FRAME_SIZE};
+use crate::memory::{FramePool, FrameRange};
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Cores, Guest, KernelKind, Restart};
+use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Cores, KernelKind, Restart};
+use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
+use core::ops::Range;
 use log::info;
 use spin::MutexGuard;
 
@@ -23,8 +24,8 @@ use spin::MutexGuard;
 pub struct Placed {
     /// From the manifest.
     pub name: String,
-    /// The core that is its own.
-    pub core: &'static Core,
+    /// The cores that are its own, in the order of its processors; at least one.
+    pub cores: Vec<&'static Core>,
     /// What its cores share with the service core; new at each start.
     pub shared: Arc<Shared>,
     /// Whether a reset starts it again.
@@ -44,12 +45,12 @@ pub struct Placed {
 pub enum CannotPlace {
     /// The bundle is damaged.
     Bundle(BundleError),
-    /// No core is left for a guest.
-    NoCore(String),
+    /// The machine has not what the guests want.
+    Plan(CannotPlan),
     /// A guest wants several cores.
     Cores(String, Cores),
-    /// There is no run of free memory as long as the guest's.
-    NoMemory(String, u64, u64),
+    /// A core or memory of the plan's is not there: a defect.
+    Planned(String),
     /// A kernel kind that this hypervisor does not know.
     Kind(String),
 }
@@ -58,17 +59,14 @@ impl fmt::Display for CannotPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundle(error) => error.fmt(f),
-            Self::NoCore(name) => write!(f, "guest \"{name}\": no core is left for it"),
+            Self::Plan(error) => error.fmt(f),
             Self::Cores(name, cores) => write!(
                 f,
                 "guest \"{name}\": cores = {cores}: guests have one core so far; say cores = 1"
             ),
-            Self::NoMemory(name, wanted, largest) => write!(
-                f,
-                "guest \"{name}\": memory = {} MiB: the longest run of free memory is {} MiB",
-                wanted >> 20,
-                largest >> 20
-            ),
+            Self::Planned(name) => {
+                write!(f, "guest \"{name}\": what is planned for it is not free: a defect")
+            }
             Self::Kind(name) => write!(f, "guest \"{name}\": its kind of kernel is not known here"),
         }
     }
@@ -95,17 +93,28 @@ impl fmt::Display for CannotStart {
     }
 }
 
-/// Checks each guest's files and finds a core and memory for it.
+/// Makes the plan, logs it, and takes what it gives to each guest out of the free memory. Then checks each guest's files.
+///
+/// `hypervisor` is what the hypervisor keeps of the memory, for the log.
+///
+/// # Errors
+/// The first guest that cannot have what it wants, or whose files are damaged.
 pub fn place(
     bundle: &Bundle<'static>,
     mut pool: FramePool,
+    hypervisor: &[Range<u64>],
     clock: Clock,
 ) -> Result<Vec<Placed>, CannotPlace> {
-    let mut free = cores::for_guests();
+    let machine = machine(&pool, hypervisor);
+    info!("plan: {machine}");
+    let plan = Plan::new(&machine, &requests(bundle)?).map_err(CannotPlace::Plan)?;
+    for line in plan.to_string().lines() {
+        info!("plan: {line}");
+    }
     let mut placed = Vec::new();
-    for (index, guest) in bundle.guests().iter().enumerate() {
-        let name = guest.name.clone();
-        if guest.cores.count() != 1 || !guest.cores.numbers().is_empty() {
+    for (index, (guest, share)) in bundle.guests().iter().zip(plan.guests).enumerate() {
+        let Share { name, cores, memory, .. } = share;
+        if guest.cores.count() != 1 {
             return Err(CannotPlace::Cores(name, guest.cores.clone()));
         }
         let kind = match guest.kind {
@@ -113,16 +122,15 @@ pub fn place(
             KernelKind::Elf64 => Kind::Elf64,
             _ => return Err(CannotPlace::Kind(name)),
         };
-        let core = free.next().ok_or_else(|| CannotPlace::NoCore(name.clone()))?;
-        let frames = pool.take(guest.memory, LARGE_FRAME_SIZE, u64::MAX).ok_or_else(|| {
-            let largest = pool.largest(LARGE_FRAME_SIZE);
-            CannotPlace::NoMemory(name.clone(), guest.memory, largest)
-        })?;
-        describe(guest, core, &frames);
+        let planned = || CannotPlace::Planned(name.clone());
+        let cores: Option<Vec<_>> =
+            cores.iter().map(|core| cores::all().get(usize::try_from(core.number).ok()?)).collect();
+        let cores = cores.ok_or_else(planned)?;
+        let frames = pool.take_at(memory).ok_or_else(planned)?;
         placed.push(Placed {
-            name: name.clone(),
-            core,
-            shared: shared(name, core),
+            shared: shared(name.clone(), &cores),
+            name,
+            cores,
             restart: guest.restart == Restart::OnReset,
             kind,
             kernel: checked(bundle, guest.kernel)?,
@@ -134,25 +142,58 @@ pub fn place(
             frames: Some(frames),
         });
     }
-    info!("plan: left over: {} cores, {} MiB", free.count(), pool.free_bytes() >> 20);
     Ok(placed)
 }
 
-fn shared(name: String, core: &Core) -> Arc<Shared> {
-    Arc::new(Shared::new(name, vec![core.apic], cores::ring_service_core))
+/// This machine, as the plan sees it.
+fn machine(pool: &FramePool, hypervisor: &[Range<u64>]) -> Machine {
+    let core = |core: &Core| bulkhead_plan::Core {
+        number: u32::try_from(core.index).unwrap_or(u32::MAX),
+        apic_id: core.apic.0,
+        usable: core.state() == State::Parked,
+    };
+    let mut free: Vec<_> = pool.pieces().collect();
+    free.sort_by_key(|piece| piece.start);
+    Machine {
+        cores: cores::all().iter().map(core).collect(),
+        thread_bits: topology::thread_bits(),
+        hypervisor: joined(hypervisor),
+        free,
+        estimated: false,
+    }
 }
 
-fn describe(guest: &Guest, core: &Core, frames: &FrameRange) {
-    info!(
-        "plan: guest {}: core {} (APIC ID {}), {} MiB at {}, kernel {}{}",
-        guest.name,
-        core.index,
-        core.apic.0,
-        frames.len() >> 20,
-        frames.start(),
-        guest.kind.name(),
-        if guest.initrd.is_some() { ", initrd" } else { "" },
-    );
+/// The same memory with as few ranges as it takes, ascending.
+fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut ranges = ranges.to_vec();
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let touch = before.end == next.start;
+        if touch {
+            before.end = next.end;
+        }
+        touch
+    });
+    ranges
+}
+
+/// What the bundle's guests want.
+fn requests(bundle: &Bundle<'_>) -> Result<Vec<Request>, CannotPlace> {
+    let request = |guest: &bulkhead_manifest::Guest| {
+        Ok(Request {
+            name: guest.name.clone(),
+            cores: guest.cores.clone(),
+            memory: guest.memory,
+            kernel: bundle.blob(guest.kernel).map_err(CannotPlace::Bundle)?.name.clone(),
+            initrd: guest.initrd.is_some(),
+        })
+    };
+    bundle.guests().iter().map(request).collect()
+}
+
+fn shared(name: String, cores: &[&'static Core]) -> Arc<Shared> {
+    let apics = cores.iter().map(|core| core.apic).collect();
+    Arc::new(Shared::new(name, apics, cores::ring_service_core))
 }
 
 /// A blob, after its digest has been checked.
@@ -166,9 +207,9 @@ impl Placed {
     /// Starts the guest, with devices as after power-on. It must not be running.
     pub fn start(&mut self) -> Result<(), CannotStart> {
         let frames = self.frames.take().ok_or(CannotStart::NoMemory)?;
-        self.shared = shared(self.name.clone(), self.core);
-        self.core.open_window(&frames).map_err(CannotStart::Window)?;
-        let started = self.core.start(Box::new(Partition {
+        self.shared = shared(self.name.clone(), &self.cores);
+        self.cores[0].open_window(&frames).map_err(CannotStart::Window)?;
+        let started = self.cores[0].start(Box::new(Partition {
             shared: self.shared.clone(),
             frames,
             kind: self.kind,
@@ -178,7 +219,7 @@ impl Placed {
             vpid: self.vpid,
             clock: self.clock,
         }));
-        if started { Ok(()) } else { Err(CannotStart::Core(self.core.state())) }
+        if started { Ok(()) } else { Err(CannotStart::Core(self.cores[0].state())) }
     }
 
     /// Takes the RAM back from a run that has ended.
@@ -197,10 +238,22 @@ impl Placed {
             if let Some(platform) = self.shared.platform.try_lock() {
                 return Some(platform);
             }
-            if self.core.state() == State::Dead {
+            if self.cores[0].state() == State::Dead {
                 return None;
             }
             cpu::pause();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_are_joined() {
+        let ranges = [0x30..0x40, 0x10..0x20, 0x20..0x30, 0x50..0x60];
+        assert_eq!(joined(&ranges), [0x10..0x40, 0x50..0x60]);
+        assert_eq!(joined(&[]), []);
     }
 }

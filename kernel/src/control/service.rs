@@ -135,7 +135,7 @@ impl Service {
 }
 
 fn start(placed: &mut Placed) -> Life {
-    info!("guest {}: starting on core {}", placed.name, placed.core.index);
+    info!("guest {}: starting on core {}", placed.name, placed.cores[0].index);
     match placed.start() {
         Ok(()) => Life::Running,
         Err(error) => {
@@ -161,8 +161,8 @@ fn drain_console(guest: &mut Guest) -> bool {
 
 /// Looks whether a guest has stopped, and goes on from there.
 fn check(guest: &mut Guest) {
-    let Some(finished) = guest.placed.core.take_finished() else {
-        if guest.placed.core.state() == State::Dead {
+    let Some(finished) = guest.placed.cores[0].take_finished() else {
+        if guest.placed.cores[0].state() == State::Dead {
             error!("guest {}: stopped: the hypervisor failed on its core", guest.placed.name);
             guest.life = Life::Faulted;
         }
