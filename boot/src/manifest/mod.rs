@@ -71,6 +71,24 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// What it is called in the bundle and in the plan, known before anything is fetched: the file's name, the package's,
+    /// or `busybox initramfs`; without what would drive a terminal, and not too long.
+    pub fn name(&self) -> String {
+        let name = match self {
+            Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
+            Self::Debian { package } => package.as_str().into(),
+            Self::Busybox { .. } => "busybox initramfs".into(),
+        };
+        let mut clean: String =
+            name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        while clean.len() > limits::MAX_BLOB_NAME {
+            clean.pop();
+        }
+        clean
+    }
+}
+
 impl Manifest {
     /// Reads and checks the manifest in a file.
     ///

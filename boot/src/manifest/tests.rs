@@ -92,6 +92,14 @@ fn paths_start_at_the_manifest() {
 }
 
 #[test]
+fn names_of_files_are_printable_and_short() {
+    let name = |file: &str| Source::File(Path::new("/boot").join(file)).name();
+    assert_eq!(name("vmlinuz"), "vmlinuz");
+    assert_eq!(name("a\x1b[2Jb"), "a?[2Jb");
+    assert_eq!(name(&"ä".repeat(200)).len(), 254);
+}
+
+#[test]
 fn unknown_keys() {
     let keys = "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, restart";
     assert_eq!(
