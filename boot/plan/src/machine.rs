@@ -106,7 +106,7 @@ impl Machine {
     /// What is missing or wrong in it.
     pub fn find_in(log: &str) -> Result<Self, NotAMachine> {
         log.lines()
-            .find_map(|line| Some(line.split_once(START)?.1))
+            .find_map(|line| line.get(line.find(START)?..))
             .ok_or(NotAMachine::NoLine)?
             .parse()
     }
@@ -155,7 +155,7 @@ fn list(elements: impl Iterator<Item = String>) -> String {
     if elements.is_empty() { NONE.to_string() } else { elements.join(" ") }
 }
 
-/// Reads what `Display` writes, without its first words.
+/// Reads what `Display` writes.
 impl FromStr for Machine {
     type Err = NotAMachine;
 
@@ -163,8 +163,7 @@ impl FromStr for Machine {
         fn part<'a>(line: &'a str, end: &'static str) -> Result<(&'a str, &'a str), NotAMachine> {
             line.split_once(end).ok_or(NotAMachine::Lacks(end))
         }
-        let line = line.trim();
-        let line = line.strip_prefix(START).unwrap_or(line);
+        let line = line.trim().strip_prefix(START).ok_or(NotAMachine::Lacks(START))?;
         let (cores, rest) = part(line, THREAD_BITS)?;
         let (bits, rest) = part(rest, HYPERVISOR)?;
         let (hypervisor, rest) = part(rest, FREE)?;

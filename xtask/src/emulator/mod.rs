@@ -8,6 +8,7 @@ mod bochs;
 mod keeper;
 mod probe;
 mod qemu;
+mod size;
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use crate::image::Firmware;
 use keeper::Keeper;
 pub use probe::{Choice, Wanted, choose};
+pub use size::Size;
 
 /// How long an emulator may take to connect its serial port: it does so before the machine runs,
 /// but the host may be busy.
