@@ -225,7 +225,10 @@ mod tests {
         let machine = Machine::find_in(LINE).unwrap();
         assert_eq!(machine.cores[2], Core { number: 2, apic_id: 4, usable: false });
         assert_eq!((machine.cores.len(), machine.thread_bits), (3, 1));
-        assert_eq!(machine.hypervisor, [0x1E60_0000..0x1FE0_0000]);
+        assert_eq!(
+            machine.hypervisor.as_slice(),
+            core::slice::from_ref(&(0x1E60_0000..0x1FE0_0000))
+        );
         assert_eq!(machine.free, [0x1000..0x9_F000, 0x200_0000..0x1E60_0000]);
         assert_eq!(machine.to_string(), LINE);
         let empty = Machine { free: Vec::new(), estimated: true, ..machine };

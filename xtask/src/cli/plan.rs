@@ -60,8 +60,9 @@ impl Plan {
             ));
         }
         let size = Size::of(manifest, self.cores, self.memory)?;
-        let what =
-            format!("an emulated machine of {} cores and {} MiB", size.cores, size.memory_mib);
+        let plural = if size.cores == 1 { "" } else { "s" };
+        let Size { cores, memory_mib } = size;
+        let what = format!("an emulated machine of {cores} core{plural} and {memory_mib} MiB");
         Ok((machine::of_emulator(size)?, what))
     }
 }

@@ -11,7 +11,7 @@ use super::svg::{Rect, Svg};
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
 /// A core's box, and the space between two.
-const CORE_WIDTH: f64 = 104.0;
+const CORE_WIDTH: f64 = 100.0;
 const CORE_HEIGHT: f64 = 62.0;
 const GAP: f64 = 8.0;
 /// The frame around the threads of a physical core.
@@ -74,7 +74,7 @@ const PATTERNS: &str = r#"  </style>
       <line class="hatch" x1="0" y1="0" x2="0" y2="8"/>
     </pattern>
     <pattern id="stripes" width="10" height="10" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">
-      <rect width="3" height="10" fill="white" fill-opacity="0.55"/>
+      <rect width="3" height="10" fill="white" fill-opacity="0.4"/>
     </pattern>
   </defs>
 "#;
@@ -195,8 +195,8 @@ fn owners(svg: &mut Svg, mut y: f64, plan: &Plan) -> f64 {
     let shown = |cores: &[Core]| if cores.is_empty() { "no core".into() } else { numbers(cores) };
     let about = if plan.estimated { "about " } else { "" };
     row(Owner::Free, shown(&free), format!("{about}{}", bytes(&plan.free)), "");
-    let why = "threads of cores that are taken, and firmware's memory";
-    row(Owner::Nobody, shown(&unused), String::new(), if unused.is_empty() { "" } else { why });
+    let why = if unused.is_empty() { "" } else { "threads of cores in use, or unfit" };
+    row(Owner::Nobody, shown(&unused), String::new(), why);
     y
 }
 
@@ -293,7 +293,7 @@ fn memory(svg: &mut Svg, y: f64, plan: &Plan) -> f64 {
         let rect = Rect { x: MARGIN, y, width: MEMORY_WIDTH, height: height - 1.0 };
         piece.owner.draw(svg, rect, 2.0, &tip);
         let middle = y + height / 2.0 + 4.0;
-        svg.text(NAME, middle, "name", &short(&piece.name, 48));
+        svg.text(NAME, middle, "name", &short(&piece.name, 46));
         svg.text(SIZE, middle, "", &Size(end - start).to_string());
         svg.text(RANGE, middle, "code", &range);
         y += height;

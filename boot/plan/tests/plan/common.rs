@@ -18,7 +18,7 @@ pub fn machine(threads: &[u32]) -> Machine {
             .map(|(number, apic_id)| Core { number, apic_id, usable: true })
             .collect(),
         thread_bits: 1,
-        hypervisor: vec![1024 * MIB..1048 * MIB],
+        hypervisor: std::iter::once(1024 * MIB..1048 * MIB).collect(),
         free: vec![0x1000..0x9_F000, 16 * MIB..1024 * MIB],
         estimated: false,
     }

@@ -27,7 +27,7 @@ fn machines() -> impl Strategy<Value = Machine> {
                 start..at
             })
             .collect();
-        machine.hypervisor = vec![at..at + 24 * MIB];
+        machine.hypervisor = std::iter::once(at..at + 24 * MIB).collect();
         machine.estimated = estimated;
         machine
     })
@@ -131,7 +131,7 @@ proptest! {
         mut machine in machines(),
         wanted in prop::collection::vec(1..=4_u32, 1..=4),
     ) {
-        machine.free = vec![0..1024 * MIB];
+        machine.free = std::iter::once(0..1024 * MIB).collect();
         let plan = Plan::new(&machine, &counts(&wanted));
         prop_assert_eq!(plan.is_ok(), possible(&machine, &wanted), "{:?}", plan);
     }
