@@ -6,6 +6,7 @@ mod faults;
 mod guests;
 mod idle;
 mod linux;
+mod plan;
 
 use std::sync::LazyLock;
 
@@ -25,6 +26,7 @@ fn main() {
         guests::trials(),
         idle::trials(),
         linux::trials(),
+        plan::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

@@ -19,11 +19,14 @@ pub struct Plan {
     /// Processor cores of the emulated machine [default: as for `run`]
     #[arg(long)]
     cores: Option<u32>,
+    /// Threads of each physical core of the emulated machine
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    threads: u32,
     /// Memory of the emulated machine in MiB [default: as for `run`]
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
     /// Plan for the machine whose boot log this is
-    #[arg(long, value_name = "LOG", conflicts_with_all = ["cores", "memory"])]
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["cores", "threads", "memory"])]
     machine: Option<PathBuf>,
     /// Where the picture goes [default: target/plan.svg]
     #[arg(short, value_name = "FILE")]
@@ -59,9 +62,9 @@ impl Plan {
                 format!("the machine of {}", workspace::shown(log)),
             ));
         }
-        let size = Size::of(manifest, self.cores, self.memory)?;
+        let size = Size::of(manifest, self.cores, self.threads, self.memory)?;
         let plural = if size.cores == 1 { "" } else { "s" };
-        let Size { cores, memory_mib } = size;
+        let Size { cores, memory_mib, .. } = size;
         let what = format!("an emulated machine of {cores} core{plural} and {memory_mib} MiB");
         Ok((machine::of_emulator(size)?, what))
     }

@@ -28,6 +28,9 @@ pub struct Run {
     /// Processor cores of the machine [default: all that the guests have, and the service core]
     #[arg(long)]
     cores: Option<u32>,
+    /// Threads of each physical core
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    threads: u32,
     /// Memory of the machine in MiB [default: that of the guests and 384 more, at least 512]
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
@@ -76,10 +79,11 @@ impl Run {
     }
 
     fn machine(&self, manifest: &Manifest, disk: PathBuf, folder: PathBuf) -> Result<Machine> {
-        let size = Size::of(manifest, self.cores, self.memory)?;
+        let size = Size::of(manifest, self.cores, self.threads, self.memory)?;
         let mut machine = Machine::new(disk, folder);
         machine.firmware = self.firmware;
-        (machine.cores, machine.memory_mib) = (size.cores, size.memory_mib);
+        (machine.cores, machine.threads) = (size.cores, size.threads);
+        machine.memory_mib = size.memory_mib;
         machine.cpu.clone_from(&self.cpu);
         machine.instructions_per_second = self.ips;
         Ok(machine)

@@ -46,8 +46,10 @@ pub struct Machine {
     pub image: PathBuf,
     /// The firmware that boots it. Bochs has a BIOS only.
     pub firmware: Firmware,
-    /// Processor cores: the service core, and those of the guests.
+    /// Processor cores: the service core, and those of the guests. All threads of physical cores.
     pub cores: u32,
+    /// Threads of each physical core; `cores` is a multiple of it.
+    pub threads: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// The processor model, by the emulator's name for it; `None` is one that has all that
@@ -67,6 +69,7 @@ impl Machine {
             image: image.into(),
             firmware: Firmware::Bios,
             cores: 2,
+            threads: 1,
             memory_mib: 512,
             cpu: None,
             instructions_per_second: 10_000_000,

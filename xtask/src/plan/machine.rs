@@ -41,7 +41,7 @@ pub fn of_log(log: &Path) -> Result<Machine> {
 /// The machine that an emulator makes, by BIOS: cores and the hypervisor's memory are what a boot finds, free memory is an
 /// estimate.
 pub fn of_emulator(size: Size) -> Result<Machine> {
-    let Size { cores, memory_mib } = size;
+    let Size { cores, threads, memory_mib } = size;
     if cores == 0 {
         bail!("--cores 0: a machine has a core at least, and two to run a guest");
     }
@@ -67,7 +67,8 @@ pub fn of_emulator(size: Size) -> Result<Machine> {
         cores: (0..cores.min(MOST_CORES))
             .map(|number| Core { number, apic_id: number, usable: true })
             .collect(),
-        thread_bits: 0,
+        // Emulators number the threads of a physical core one after the other, as processors do.
+        thread_bits: threads.next_power_of_two().ilog2(),
         hypervisor: vec![START_UP, own],
         free: free.into_iter().chain(high).filter(|run| !run.is_empty()).collect(),
         estimated: true,
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_emulated_machine_is_what_its_boot_log_says_but_for_the_bundle() {
-        let model = of_emulator(Size { cores: 5, memory_mib: 664 }).unwrap();
+        let model = of_emulator(Size { cores: 5, threads: 1, memory_mib: 664 }).unwrap();
         let mut logged: Machine = BOCHS.parse().unwrap();
         logged.free[2].start = IMAGE + IMAGE_AND_BUNDLE;
         logged.estimated = true;
@@ -93,24 +94,29 @@ mod tests {
 
     #[test]
     fn memory_goes_on_above_the_hole() {
-        let below = of_emulator(Size { cores: 2, memory_mib: 3583 }).unwrap();
+        let below = of_emulator(Size { cores: 2, threads: 2, memory_mib: 3583 }).unwrap();
         assert_eq!(below.free.last().unwrap().end, 3583 * MIB - FIRMWARE);
-        let above = of_emulator(Size { cores: 2, memory_mib: 4096 }).unwrap();
+        assert_eq!(below.thread_bits, 1);
+        let above = of_emulator(Size { cores: 2, threads: 1, memory_mib: 4096 }).unwrap();
         assert_eq!(above.free.last(), Some(&(4 << 30..5 << 30)));
         assert_eq!(above.hypervisor[1], (3 << 30) - 26 * MIB..(3 << 30) - 2 * MIB);
     }
 
     #[test]
     fn machines_that_are_none() {
-        let message =
-            |cores, memory_mib| of_emulator(Size { cores, memory_mib }).unwrap_err().to_string();
+        let message = |cores, memory_mib| {
+            of_emulator(Size { cores, threads: 1, memory_mib }).unwrap_err().to_string()
+        };
         assert!(message(0, 512).starts_with("--cores 0: "));
         assert_eq!(
             message(2, 58),
             "--memory 58: too little for the hypervisor alone; give it 59 or more"
         );
-        assert!(of_emulator(Size { cores: 2, memory_mib: 59 }).is_ok());
-        assert_eq!(of_emulator(Size { cores: 200, memory_mib: 512 }).unwrap().cores.len(), 64);
+        assert!(of_emulator(Size { cores: 2, threads: 1, memory_mib: 59 }).is_ok());
+        assert_eq!(
+            of_emulator(Size { cores: 200, threads: 1, memory_mib: 512 }).unwrap().cores.len(),
+            64
+        );
     }
 
     #[test]
