@@ -9,8 +9,8 @@
 //!
 //! * Core 0 is the hypervisor's, and the other threads of its physical core are nobody's.
 //! * The threads of a physical core go to one guest, or stay unused.
-//! * Guests that name their cores are placed first, the others in the manifest's order: [`cores`].
-//! * A guest's memory is one run, aligned to 2 MiB, from the top of what is free: [`memory`].
+//! * Guests that name their cores are placed first, the others in the manifest's order (`cores.rs`).
+//! * A guest's memory is one run, aligned to 2 MiB, from the top of what is free (`memory.rs`).
 #![no_std]
 #![forbid(unsafe_code)]
 
