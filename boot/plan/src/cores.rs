@@ -8,7 +8,7 @@
 //! otherwise. Two threads of a core are together little faster than one, and the threads left unused are of no use to
 //! anybody else; but a plan with slower processors is better than none.
 
-use crate::error::CannotPlan;
+use crate::error::{CannotPlan, NotToBeHad};
 use crate::machine::{Core, Machine};
 use crate::plan::{Request, Spare, Why};
 use alloc::vec;
@@ -33,43 +33,99 @@ struct Waiting {
     count: u32,
 }
 
-/// How many cores of a machine guests may use: not the service core, nor its threads, nor what cannot run guests.
-pub fn for_guests(machine: &Machine) -> u32 {
-    let count: usize = physical_cores(machine).iter().map(|core| core.threads.len()).sum();
-    u32::try_from(count).unwrap_or(u32::MAX)
+/// The placing of guests, on its way.
+struct Placement<'a> {
+    machine: &'a Machine,
+    guests: &'a [Request],
+    physical: Vec<Physical>,
+    /// The cores of each guest, in the order of its processors.
+    placed: Vec<Vec<Core>>,
 }
 
-/// Finds cores for each guest, in order of its processors.
+/// Finds cores for each guest, in the order of its processors.
 ///
 /// # Errors
 /// The first guest that cannot have what it asks for.
 pub fn place(machine: &Machine, guests: &[Request]) -> Result<Vec<Vec<Core>>, CannotPlan> {
-    let mut physical = physical_cores(machine);
-    let mut placed = vec![Vec::new(); guests.len()];
+    let placed = vec![Vec::new(); guests.len()];
+    let mut all = Placement { machine, guests, physical: physical_cores(machine), placed };
+    let usable = all.physical.iter().map(threads_of).sum();
     let mut waiting = Vec::new();
     for (guest, request) in guests.iter().enumerate() {
         match request.cores {
             Cores::Count(count) => waiting.push(Waiting { guest, count }),
             Cores::Numbers(ref numbers) => {
-                for &number in numbers {
-                    let core = name(machine, &mut physical, &placed, guests, guest, number)?;
-                    placed[guest].push(core);
+                for &core in numbers {
+                    let (guest_name, cores) = (&request.name, &request.cores);
+                    all.give(guest, core).map_err(|why| CannotPlan::Named {
+                        guest: guest_name.clone(),
+                        cores: cores.clone(),
+                        core,
+                        why,
+                    })?;
                 }
             }
         }
     }
-    physical.retain(|core| core.owner.is_none());
-    if let Err((short, left)) = pack(&physical, &waiting) {
-        let request = &guests[short.guest];
-        let (guest, wanted) = (request.name.clone(), short.count);
-        return Err(CannotPlan::NoPhysicalCore { guest, wanted, left });
+    all.give_counts(&waiting).map_err(|(short, left)| CannotPlan::NoPhysicalCore {
+        guest: guests[short.guest].name.clone(),
+        wanted: short.count,
+        left,
+        usable,
+    })?;
+    Ok(all.placed)
+}
+
+impl Placement<'_> {
+    /// Gives a guest a core that it names.
+    fn give(&mut self, guest: usize, number: u32) -> Result<(), NotToBeHad> {
+        let cores = &self.machine.cores;
+        let core = *cores
+            .iter()
+            .find(|core| core.number == number)
+            .ok_or(NotToBeHad::NotThere { last: cores.last().map_or(0, |core| core.number) })?;
+        if cores.first() == Some(&core) {
+            return Err(NotToBeHad::ServiceCore);
+        }
+        if !core.usable {
+            return Err(NotToBeHad::Unusable);
+        }
+        let physical = self
+            .physical
+            .iter_mut()
+            .find(|physical| physical.threads.contains(&core))
+            .ok_or(NotToBeHad::ServiceSibling)?;
+        if let Some(owner) = physical.owner {
+            let (owned, other) = (&self.placed[owner], self.guests[owner].name.clone());
+            if owned.contains(&core) {
+                return Err(NotToBeHad::Taken { other });
+            }
+            let sibling = physical.threads.iter().find(|thread| owned.contains(thread));
+            if let Some(sibling) = sibling.filter(|_| owner != guest) {
+                return Err(NotToBeHad::Sibling { sibling: sibling.number, other });
+            }
+        }
+        physical.owner = Some(guest);
+        self.placed[guest].push(core);
+        Ok(())
     }
-    for (position, &Waiting { guest, count }) in waiting.iter().enumerate() {
-        let chosen = choose(&physical, count, &waiting[position + 1..]);
-        placed[guest] = threads(&chosen.iter().map(|&i| &physical[i]).collect::<Vec<_>>(), count);
-        remove(&mut physical, chosen);
+
+    /// Gives cores to the guests that ask for a count.
+    ///
+    /// # Errors
+    /// The first guest that cannot have so many, and how many are left for it.
+    fn give_counts(&mut self, waiting: &[Waiting]) -> Result<(), (Waiting, u32)> {
+        let free = &mut self.physical;
+        free.retain(|core| core.owner.is_none());
+        pack(free, waiting)?;
+        for (position, &Waiting { guest, count }) in waiting.iter().enumerate() {
+            let chosen = choose(free, count, &waiting[position + 1..]);
+            let physical: Vec<_> = chosen.iter().map(|&i| &free[i]).collect();
+            self.placed[guest] = threads(&physical, count);
+            remove(free, chosen);
+        }
+        Ok(())
     }
-    Ok(placed)
 }
 
 /// What is left over, and why.
@@ -106,49 +162,6 @@ fn physical_cores(machine: &Machine) -> Vec<Physical> {
         }
     }
     all
-}
-
-/// Gives a guest a core that it names.
-fn name(
-    machine: &Machine,
-    physical: &mut [Physical],
-    placed: &[Vec<Core>],
-    guests: &[Request],
-    index: usize,
-    number: u32,
-) -> Result<Core, CannotPlan> {
-    let (guest, cores) = (guests[index].name.clone(), guests[index].cores.clone());
-    let service = machine.cores.first().map_or(0, |core| core.number);
-    let last = machine.cores.last().map_or(0, |core| core.number);
-    let Some(core) = machine.cores.iter().find(|core| core.number == number) else {
-        return Err(CannotPlan::NoSuchCore { guest, cores, core: number, last });
-    };
-    if number == service {
-        return Err(CannotPlan::ServiceCore { guest, cores, core: number });
-    }
-    if !core.usable {
-        return Err(CannotPlan::Unusable { guest, cores, core: number });
-    }
-    let Some(physical) =
-        physical.iter_mut().find(|physical| physical.threads.iter().any(|t| t.number == number))
-    else {
-        return Err(CannotPlan::ServiceSibling { guest, cores, core: number });
-    };
-    if let Some(owner) = physical.owner {
-        let other = guests[owner].name.clone();
-        if placed[owner].contains(core) {
-            return Err(CannotPlan::Taken { guest, cores, core: number, other });
-        }
-        let of_owner = physical.threads.iter().find(|thread| placed[owner].contains(thread));
-        if owner != index
-            && let Some(sibling) = of_owner
-        {
-            let sibling = sibling.number;
-            return Err(CannotPlan::Sibling { guest, cores, core: number, sibling, other });
-        }
-    }
-    physical.owner = Some(index);
-    Ok(*core)
 }
 
 /// Which of the free physical cores a guest gets, by ascending position. There are enough for it and for those behind

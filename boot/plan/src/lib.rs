@@ -22,6 +22,6 @@ mod machine;
 mod memory;
 mod plan;
 
-pub use error::CannotPlan;
+pub use error::{CannotPlan, NotToBeHad};
 pub use machine::{Core, Machine, NotAMachine};
 pub use plan::{Plan, Request, Share, Spare, Why};

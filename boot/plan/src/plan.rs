@@ -92,7 +92,8 @@ impl Plan {
             all.add(&guest.name, guest.cores.count(), guest.memory);
         }
         let mut free = Free::new(&machine.free);
-        all.fit(cores::for_guests(machine).saturating_add(1), free.bytes())?;
+        let cores = u32::try_from(machine.cores.len()).unwrap_or(u32::MAX);
+        all.fit(cores, free.bytes())?;
         let placed = cores::place(machine, guests)?;
         let spare = cores::spare(machine, &placed);
         let mut shares = Vec::new();

@@ -26,11 +26,14 @@ pub fn trials() -> Vec<Trial> {
             let mut boot = boot_of(name, &["[7]"])?;
             boot.machine.cores = 3;
             boot.start()?.expect_refusal(&[
-                "guest \"g0\": cores = [7]: there is no core 7; this machine's cores for guests are 1 to 2",
+                "guest \"g0\": cores = [7]: core 7 is not there; this machine's cores for guests are 1 to 2",
             ])
         }),
         trial("plan::a_core_that_is_not_there_is_refused", |_| {
-            refused(&["[7]"], "guest \"g0\": cores = [7]: there is no core 7; this machine's cores")
+            refused(
+                &["[7]"],
+                "guest \"g0\": cores = [7]: core 7 is not there; this machine's cores",
+            )
         }),
         trial("plan::the_service_core_is_refused", |_| {
             let own = "guests.toml:8:9: guest \"g1\": cores = [0, 1]: must be a list of core numbers, each 1 to 63 \

@@ -9,14 +9,19 @@ fn message(machine: &Machine, guests: &[Request]) -> String {
 
 #[test]
 fn too_few_cores() {
-    // The service core's other thread does not count.
     assert_eq!(
-        message(&machine(&[2, 2]), &counts(&[3])),
+        message(&machine(&[1, 1, 1]), &counts(&[3])),
         "the guests need 3 cores (a 3) besides the service core's, this machine has 3: 2 left for guests; \
          give them fewer, or use a machine with at least 4"
     );
+    // The service core's other thread does not count.
+    assert_eq!(
+        message(&machine(&[2, 2]), &counts(&[3])),
+        "guest \"a\": cores = 3: 2 left for it, as this machine has 2 for guests, and the hyper-threads of a \
+         physical core go to one guest or stay unused; give the guests fewer cores"
+    );
     let one = "this machine has one core only; the service core needs one and a guest needs one, so two at least";
-    assert_eq!(message(&machine(&[2]), &counts(&[1])), one);
+    assert_eq!(message(&machine(&[1]), &counts(&[1])), one);
     assert_eq!(message(&machine(&[]), &counts(&[1])), one);
 }
 
@@ -24,13 +29,13 @@ fn too_few_cores() {
 fn too_few_physical_cores() {
     assert_eq!(
         message(&machine(&[2, 2, 2]), &counts(&[1, 1, 1])),
-        "guest \"c\": cores = 1: 0 left for it, as the hyper-threads of a physical core go to one guest or stay unused; \
-         give the guests fewer cores, or even numbers of them"
+        "guest \"c\": cores = 1: 0 left for it, as this machine has 4 for guests, and the hyper-threads of a \
+         physical core go to one guest or stay unused; give the guests fewer cores"
     );
     assert_eq!(
         message(&machine(&[2, 2, 2]), &[counts(&[3]), vec![named("b", &[3])]].concat()),
-        "guest \"a\": cores = 3: 2 left for it, as the hyper-threads of a physical core go to one guest or stay unused; \
-         give the guests fewer cores, or even numbers of them"
+        "guest \"a\": cores = 3: 2 left for it, as this machine has 4 for guests, and the hyper-threads of a \
+         physical core go to one guest or stay unused; give the guests fewer cores"
     );
 }
 
@@ -41,7 +46,7 @@ fn cores_that_cannot_be_had_by_name() {
     for (guests, expected) in [
         (
             [named("a", &[2]), named("b", &[8])],
-            "guest \"b\": cores = [8]: there is no core 8; this machine's cores for guests are 1 to 7",
+            "guest \"b\": cores = [8]: core 8 is not there; this machine's cores for guests are 1 to 7",
         ),
         (
             [named("a", &[2]), named("b", &[6, 0])],

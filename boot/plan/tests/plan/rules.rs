@@ -43,6 +43,8 @@ fn those_that_name_cores_are_placed_first_and_in_their_order() {
     // Naming one thread takes the physical core.
     let guests = [guest("a", Cores::Count(1)), named("b", &[3])];
     assert_eq!(cores(&machine(&[2; 3]), &guests), [[4], [3]]);
+    // Naming both is possible, too.
+    assert_eq!(cores(&machine(&[2; 3]), &[named("a", &[3, 2]), named("b", &[4])])[0], [3, 2]);
 }
 
 #[test]
