@@ -6,6 +6,7 @@ mod faults;
 mod guests;
 mod idle;
 mod linux;
+mod plan;
 mod xapic;
 
 use std::sync::LazyLock;
@@ -27,6 +28,7 @@ fn main() {
         idle::trials(),
         linux::trials(),
         xapic::trials(),
+        plan::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
