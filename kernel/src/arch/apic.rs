@@ -168,6 +168,8 @@ pub unsafe fn reset_for_guest() {
         }
         write(register::TPR, 0);
         write(register::TIMER_DIVIDE, 0);
+        // The first write makes ESR show the errors until now, the second none (SDM Vol. 3A, 11.5.3).
+        write(register::ESR, 0);
         write(register::ESR, 0);
         write(register::SVR, u64::from(SPURIOUS_VECTOR));
     }

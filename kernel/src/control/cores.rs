@@ -6,7 +6,7 @@ use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
 use crate::arch::interrupts::ist;
 use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
-use crate::arch::{nmi, protection, smp, topology, vmx};
+use crate::arch::{nmi, protection, smp, vmx};
 use crate::guest::run::{self, Partition};
 use crate::memory::address_space::{
     AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
@@ -307,21 +307,6 @@ pub fn ring_service_core() {
     apic::send_fixed(all()[0].apic, DOORBELL_VECTOR);
 }
 
-/// Cores that can be given to guests: those that are parked, one of each physical core, and
-/// none of the service core's. Hyper-thread siblings share caches and buffers; beside another guest
-/// they stay unused.
-pub fn for_guests() -> impl Iterator<Item = &'static Core> {
-    let shift = topology::thread_bits();
-    let physical = move |core: &Core| core.apic.0 >> shift;
-    let taken = move |core: &Core| {
-        all()[..core.index].iter().any(|earlier| {
-            physical(earlier) == physical(core)
-                && (earlier.index == 0 || earlier.state() != State::Dead)
-        })
-    };
-    all()[1..].iter().filter(move |core| core.state() == State::Parked && !taken(core))
-}
-
 /// Says how the cores came up; returns how many can run guests.
 pub fn report() -> usize {
     for core in &all()[1..] {
@@ -333,5 +318,5 @@ pub fn report() -> usize {
             }
         }
     }
-    for_guests().count()
+    all()[1..].iter().filter(|core| core.state() == State::Parked).count()
 }

@@ -1,20 +1,23 @@
 //! Which guest gets which core and which memory.
 
-use super::cores::{self, Core};
+use super::cores::{self, Core, State};
+use crate::arch::topology;
 use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
-use crate::memory::{FramePool, FrameRange, LARGE_FRAME_SIZE};
-use alloc::string::String;
+use crate::memory::{FramePool, FrameRange};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Guest, KernelKind, Restart};
+use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart};
+use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
+use core::ops::Range;
 use log::info;
 
 /// A guest in its place, so that it can be started, and started again.
 pub struct Placed {
     /// From the manifest.
     pub name: String,
-    /// The cores that are its own, by virtual APIC ID.
+    /// The cores that are its own, in the order of its processors; at least one.
     pub cores: Vec<&'static Core>,
     /// Whether a reset starts it again.
     pub restart: bool,
@@ -39,10 +42,10 @@ pub struct Placed {
 pub enum CannotPlace {
     /// The bundle is damaged.
     Bundle(BundleError),
-    /// No core is left for a guest.
-    NoCore(String),
-    /// There is no run of free memory as long as the guest's.
-    NoMemory(String, u64, u64),
+    /// The machine has not what the guests want.
+    Plan(CannotPlan),
+    /// A core or memory of the plan's is not there: a defect.
+    Planned(String),
     /// A kernel kind that this hypervisor does not know.
     Kind(String),
 }
@@ -51,42 +54,46 @@ impl fmt::Display for CannotPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundle(error) => error.fmt(f),
-            Self::NoCore(name) => write!(f, "guest \"{name}\": no core is left for it"),
-            Self::NoMemory(name, wanted, largest) => write!(
-                f,
-                "guest \"{name}\": memory = {} MiB: the longest run of free memory is {} MiB",
-                wanted >> 20,
-                largest >> 20
-            ),
+            Self::Plan(error) => error.fmt(f),
+            Self::Planned(name) => {
+                write!(f, "guest \"{name}\": what is planned for it is not free: a defect")
+            }
             Self::Kind(name) => write!(f, "guest \"{name}\": its kind of kernel is not known here"),
         }
     }
 }
 
-/// Checks each guest's files and finds a core and memory for it.
+/// Makes the plan, logs it, and takes what it gives to each guest out of the free memory. Then checks each guest's files.
+///
+/// `hypervisor` is what the hypervisor keeps of the memory, for the log.
+///
+/// # Errors
+/// The first guest that cannot have what it wants, or whose files are damaged.
 pub fn place(
     bundle: &Bundle<'static>,
     mut pool: FramePool,
+    hypervisor: &[Range<u64>],
     clock: Clock,
 ) -> Result<Vec<Placed>, CannotPlace> {
-    let mut free = cores::for_guests();
+    let machine = machine(&pool, hypervisor);
+    info!("plan: {machine}");
+    let plan = Plan::new(&machine, &requests(bundle)?).map_err(CannotPlace::Plan)?;
+    for line in plan.to_string().lines() {
+        info!("plan: {line}");
+    }
     let mut placed = Vec::new();
-    for (index, guest) in bundle.guests().iter().enumerate() {
-        let name = guest.name.clone();
+    for (index, (guest, share)) in bundle.guests().iter().zip(plan.guests).enumerate() {
+        let Share { name, cores, memory, .. } = share;
         let kind = match guest.kind {
             KernelKind::BzImage => Kind::BzImage,
             KernelKind::Elf64 => Kind::Elf64,
             _ => return Err(CannotPlace::Kind(name)),
         };
-        let cores: Vec<_> = free.by_ref().take(guest.cores as usize).collect();
-        if cores.len() != guest.cores as usize {
-            return Err(CannotPlace::NoCore(name));
-        }
-        let frames = pool.take(guest.memory, LARGE_FRAME_SIZE, u64::MAX).ok_or_else(|| {
-            let largest = pool.largest(LARGE_FRAME_SIZE);
-            CannotPlace::NoMemory(name.clone(), guest.memory, largest)
-        })?;
-        describe(guest, &cores, &frames);
+        let planned = || CannotPlace::Planned(name.clone());
+        let cores: Option<Vec<_>> =
+            cores.iter().map(|core| cores::all().get(usize::try_from(core.number).ok()?)).collect();
+        let cores = cores.ok_or_else(planned)?;
+        let frames = pool.take_at(memory).ok_or_else(planned)?;
         placed.push(Placed {
             name,
             cores,
@@ -101,21 +108,53 @@ pub fn place(
             frames: Some(frames),
         });
     }
-    info!("plan: left over: {} cores, {} MiB", free.count(), pool.free_bytes() >> 20);
     Ok(placed)
 }
 
-fn describe(guest: &Guest, cores: &[&Core], frames: &FrameRange) {
-    info!(
-        "plan: guest {}: core {} (APIC ID {}), {} MiB at {}, kernel {}{}",
-        guest.name,
-        cores[0].index,
-        cores[0].apic.0,
-        frames.len() >> 20,
-        frames.start(),
-        guest.kind.name(),
-        if guest.initrd.is_some() { ", initrd" } else { "" },
-    );
+/// This machine, as the plan sees it.
+fn machine(pool: &FramePool, hypervisor: &[Range<u64>]) -> Machine {
+    let core = |core: &Core| bulkhead_plan::Core {
+        number: u32::try_from(core.index).unwrap_or(u32::MAX),
+        apic_id: core.apic.0,
+        usable: core.state() == State::Parked,
+    };
+    let mut free: Vec<_> = pool.pieces().collect();
+    free.sort_by_key(|piece| piece.start);
+    Machine {
+        cores: cores::all().iter().map(core).collect(),
+        thread_bits: topology::thread_bits(),
+        hypervisor: joined(hypervisor),
+        free,
+        estimated: false,
+    }
+}
+
+/// The same memory with as few ranges as it takes, ascending.
+fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut ranges = ranges.to_vec();
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let touch = before.end == next.start;
+        if touch {
+            before.end = next.end;
+        }
+        touch
+    });
+    ranges
+}
+
+/// What the bundle's guests want.
+fn requests(bundle: &Bundle<'_>) -> Result<Vec<Request>, CannotPlace> {
+    let request = |guest: &bulkhead_manifest::Guest| {
+        Ok(Request {
+            name: guest.name.clone(),
+            cores: guest.cores.clone(),
+            memory: guest.memory,
+            kernel: bundle.blob(guest.kernel).map_err(CannotPlace::Bundle)?.name.clone(),
+            initrd: guest.initrd.is_some(),
+        })
+    };
+    bundle.guests().iter().map(request).collect()
 }
 
 /// A blob, after its digest has been checked.
@@ -123,4 +162,16 @@ fn checked(bundle: &Bundle<'static>, index: BlobIndex) -> Result<&'static [u8], 
     let blob = bundle.blob(index).map_err(CannotPlace::Bundle)?;
     info!("checking {} ({} KiB)", blob.name, blob.length >> 10);
     bundle.verify_blob(index).map_err(CannotPlace::Bundle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_are_joined() {
+        let ranges = [0x30..0x40, 0x10..0x20, 0x20..0x30, 0x50..0x60];
+        assert_eq!(joined(&ranges), [0x10..0x40, 0x50..0x60]);
+        assert_eq!(joined(&[]), []);
+    }
 }

@@ -14,7 +14,7 @@ use crate::memory::address_space::{self, TablePool, direct};
 use crate::memory::{
     FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual, RamView,
 };
-use crate::vmx::bitmap::{IoBitmap, MsrBitmap, NotCovered};
+use crate::vmx::bitmap::{IoBitmap, MsrBitmap, MsrBitmapFrame, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
 use crate::vmx::start::{self, Start, Start64};
@@ -55,7 +55,10 @@ pub struct Partition {
 /// What the processors of a guest have in common.
 #[derive(Clone, Copy)]
 pub struct Prepared {
-    ram: RamView,
+    /// Its RAM.
+    pub ram: RamView,
+    /// Its MSR bitmaps.
+    pub bitmaps: msr::Bitmaps,
     confinement: Confinement,
 }
 
@@ -224,15 +227,8 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
             }),
         )?;
     }
-    let mut vcpu = Vcpu::new(
-        vmcs,
-        prepared.ram,
-        shared.clone(),
-        slot.clone(),
-        partition.clock,
-        id,
-        core.capabilities,
-    );
+    let mut vcpu =
+        Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);
     // SAFETY: the caller's contract; the VMCS has been set up for this core and `Vcpu`.
     unsafe { enter(&mut vcpu, &mut registers, slot) };
     // SAFETY: the region is this run's VMCS. A failure leaves the frame lost, not shared.
@@ -310,12 +306,11 @@ impl Partition {
         view.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
             .map_err(LoadError::from)?;
         let ept = map_ram(ram, core, frames)?;
-        let msr_bitmap = frames.take()?;
+        let bitmaps = msr_bitmaps(frames)?;
         let io_bitmaps = [frames.take()?, frames.take()?];
-        // SAFETY: the frames were allocated just now, zeroed and mapped; both types are plain bytes
-        // of a frame's size.
+        // SAFETY: the frames were allocated just now, zeroed and mapped; the type is plain bytes of
+        // a frame's size.
         unsafe {
-            msr::allow(&mut *(direct(msr_bitmap).as_u64() as *mut MsrBitmap))?;
             for bitmap in io_bitmaps {
                 (*(direct(bitmap).as_u64() as *mut IoBitmap)).deny_all();
             }
@@ -323,13 +318,14 @@ impl Partition {
         let confinement = Confinement {
             eptp: ept.eptp(false),
             vpid: self.vpid,
-            msr_bitmap,
+            // After reset the APIC is in xAPIC mode.
+            msr_bitmap: bitmaps.without_x2apic,
             io_bitmaps,
             cr0_mask: control_registers::CR0_OWNED,
             cr4_mask: control_registers::CR4_OWNED,
             exceptions: INTERCEPTED,
         };
-        Ok((Prepared { ram: view, confinement }, entry))
+        Ok((Prepared { ram: view, bitmaps, confinement }, entry))
     }
 
     /// A processor has left. The last one wipes the RAM, and gives it and all else back.
@@ -343,6 +339,22 @@ impl Partition {
             unsafe { frames.give_back() };
             *self.frames.lock() = Some(ram.into_frames());
         }
+    }
+}
+
+fn msr_bitmaps(frames: &mut RunFrames) -> Result<msr::Bitmaps, StartError> {
+    let (without, with) = (frames.take()?, frames.take()?);
+    // SAFETY: the frames were allocated just now, zeroed and mapped, and are the run's until all its
+    // VMCSs are clear; the type is plain bytes of a frame's size.
+    unsafe {
+        msr::allow(&mut *(direct(without).as_u64() as *mut MsrBitmap))?;
+        let bitmap = &mut *(direct(with).as_u64() as *mut MsrBitmap);
+        msr::allow(bitmap)?;
+        msr::allow_x2apic(bitmap)?;
+        Ok(msr::Bitmaps {
+            without_x2apic: MsrBitmapFrame::new(without),
+            with_x2apic: MsrBitmapFrame::new(with),
+        })
     }
 }
 

@@ -1,13 +1,13 @@
 //! What a guest's cores and the service core have in common.
 
 use super::activity::{Activity, SharedActivity};
-use super::apic;
+use super::apic::{Address, Identities};
 use super::run::StartError;
 use super::statistics::{Exits, Statistics};
 use super::stop::Stop;
 use crate::arch::apic::{ApicId, send_fixed};
 use crate::arch::{cpu, nmi};
-use crate::device::ioapic::Message;
+use crate::device::ioapic::{DeliveryMode, Message};
 use crate::device::platform::Platform;
 use crate::guest::layout;
 use crate::memory::GuestPhysical;
@@ -32,6 +32,8 @@ pub enum Order {
 /// One virtual processor, as others see it.
 #[derive(Debug)]
 pub struct Slot {
+    /// Its virtual APIC ID.
+    pub id: u32,
     /// The physical core that runs it.
     pub core: ApicId,
     /// Whether it runs or waits to be started.
@@ -47,8 +49,9 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn new(core: ApicId, activity: Activity) -> Self {
+    fn new(id: u32, core: ApicId, activity: Activity) -> Self {
         Self {
+            id,
             core,
             activity: SharedActivity::new(activity),
             statistics: Statistics::new(),
@@ -96,6 +99,8 @@ pub struct Shared {
     pub processors: Vec<Arc<Slot>>,
     /// Its devices. Held for the length of one access; never while another lock is held.
     platform: Mutex<Platform>,
+    /// What its processors answer to.
+    pub identities: Identities,
     /// Wakes the service core.
     pub doorbell: fn(),
     order: AtomicU8,
@@ -111,10 +116,13 @@ impl Shared {
     pub fn new(name: String, cores: impl IntoIterator<Item = ApicId>, doorbell: fn()) -> Self {
         let activities =
             core::iter::once(Activity::Running).chain(core::iter::repeat(Activity::Waiting));
-        let slots = cores.into_iter().zip(activities);
+        let slots = (0..).zip(cores).zip(activities);
+        let processors: Vec<_> =
+            slots.map(|((id, core), activity)| Arc::new(Slot::new(id, core, activity))).collect();
         Self {
             name,
-            processors: slots.map(|(core, activity)| Arc::new(Slot::new(core, activity))).collect(),
+            identities: Identities::new(processors.len() as u32),
+            processors,
             platform: Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC))),
             doorbell,
             order: AtomicU8::new(Order::Run as u8),
@@ -226,7 +234,11 @@ impl Shared {
     /// Sends a device's interrupt, to the guest's processors alone, whatever the guest has
     /// written into the IOAPIC.
     pub fn deliver(&self, message: &Message) {
-        let targets = apic::destination_8(message.destination, message.logical, self.count());
+        let to = Address::Bits8(message.destination);
+        let targets = match (self.identities.targets(to, message.logical), message.delivery) {
+            (targets, DeliveryMode::Fixed) => targets,
+            (targets, DeliveryMode::LowestPriority) => targets.lowest(),
+        };
         for id in targets.iter() {
             self.interrupt(id, message.vector);
         }

@@ -99,6 +99,8 @@ const PRIMARY: &[Required<Primary>] = &[
     (Primary::IO_BITMAPS, "use I/O bitmaps", "to deny ports"),
     (Primary::MSR_BITMAPS, "use MSR bitmaps", "to let guests use their APIC without exits"),
     (Primary::TSC_OFFSETTING, "use TSC offsetting", "to give a guest a TSC of its own"),
+    (Primary::MWAIT_EXITING, "MWAIT exiting", "to hide MWAIT"),
+    (Primary::MONITOR_EXITING, "MONITOR exiting", "to hide MONITOR"),
     (Primary::RDPMC_EXITING, "RDPMC exiting", "to hide performance counters"),
 ];
 /// As [`PIN_LATER`].
@@ -144,8 +146,6 @@ const OPTIONAL_SECONDARY: Secondary = Secondary::RDTSCP
 /// timing would work otherwise than the rest of the code takes for granted.
 const UNWANTED_PRIMARY: Primary = Primary::HLT_EXITING
     .union(Primary::INVLPG_EXITING)
-    .union(Primary::MWAIT_EXITING)
-    .union(Primary::MONITOR_EXITING)
     .union(Primary::RDTSC_EXITING)
     .union(Primary::CR3_LOAD_EXITING)
     .union(Primary::CR3_STORE_EXITING)
@@ -210,7 +210,7 @@ impl Capabilities {
         choose(processor.msr(VMX_TRUE_PROCBASED_CTLS), PRIMARY_LATER, Primary::bits, 0)?;
         require(
             primary & UNWANTED_PRIMARY.bits() == 0,
-            "HLT, MWAIT, CR3, CR8 and RDTSC without exits",
+            "HLT, CR3, CR8 and RDTSC without exits",
             "for guests that run at full speed",
         )?;
         // The MSR exists as the primary control does (SDM Vol. 3D, A.3.3).

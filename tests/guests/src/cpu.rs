@@ -223,20 +223,6 @@ pub fn invalidate(address: u64) {
     unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
 }
 
-/// Sleeps in MWAIT until the word changes from `while_it_is`, or an interrupt comes, which is let in; they
-/// are off before and after. May return early.
-pub fn wait_for_change(word: &core::sync::atomic::AtomicU64, while_it_is: u64) {
-    let at: *const _ = word;
-    // SAFETY: MONITOR and MWAIT touch no memory; the interrupt table is loaded. STI takes effect
-    // behind the beginning of MWAIT.
-    unsafe {
-        asm!("monitor", in("rax") at, in("ecx") 0, in("edx") 0, options(nostack));
-        if word.load(core::sync::atomic::Ordering::SeqCst) == while_it_is {
-            asm!("sti", "mwait", "cli", in("eax") 0, in("ecx") 0, options(nostack));
-        }
-    }
-}
-
 /// Stops for good.
 pub fn halt_for_ever() -> ! {
     loop {

@@ -23,6 +23,8 @@
 //! Built with `--target x86_64-unknown-none --features metal --profile kernel`; the link
 //! arguments come from `build.rs`.
 //!
+//! The local APIC is in x2APIC mode, in which all but the guest *xapic* use it.
+//!
 //! There is no heap and no vector register: the target is soft-float. There is one processor until a
 //! guest starts others (`smp`).
 #![no_std]
@@ -44,3 +46,4 @@ pub mod smp;
 pub mod start;
 pub mod suite;
 pub mod trampoline;
+pub mod xapic;

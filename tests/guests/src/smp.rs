@@ -3,7 +3,7 @@
 //! A processor's number is its APIC ID, from 0 on. It is in `IA32_TSC_AUX`, where operating systems
 //! have it, as reading that register exits nowhere and needs no memory.
 
-use crate::apic::{self, icr, register};
+use crate::apic::{self, icr};
 use crate::cpu::{rdmsr, rdtsc, wrmsr};
 use crate::start::{STACK_SIZE, Stack};
 use crate::trampoline::{self, Found, START_PAGE};
@@ -15,10 +15,6 @@ pub const MOST: usize = 8;
 
 /// `IA32_TSC_AUX`.
 pub const TSC_AUX: u32 = 0xC000_0103;
-/// `IA32_APIC_BASE`: the APIC is on, in x2APIC mode.
-const APIC_ON: u64 = 1 << 11;
-const X2APIC: u64 = 1 << 10;
-
 /// Ticks between INIT and SIPI: 10 ms at the 10 MHz of the tests' machine. Processors with VT-x
 /// need none.
 const INIT_DELAY: u64 = 100_000;
@@ -149,11 +145,10 @@ pub fn start_all(processors: usize) -> Result<(), usize> {
 extern "C" fn arrive(number: u64) -> ! {
     let processor = &PROCESSORS[number as usize];
     processor.auxiliary.store(rdmsr(TSC_AUX), Ordering::SeqCst);
-    // SAFETY: the register is this module's; the APIC may be in x2APIC mode already.
-    unsafe {
-        wrmsr(TSC_AUX, number);
-        wrmsr(register::BASE, rdmsr(register::BASE) | APIC_ON | X2APIC);
-    }
+    // SAFETY: the register is this module's.
+    unsafe { wrmsr(TSC_AUX, number) };
+    // After INIT it is in the mode that it was in before.
+    apic::enter_x2apic_mode();
     interrupts::use_table();
     processor.starts.fetch_add(1, Ordering::SeqCst);
     loop {

@@ -7,7 +7,9 @@ mod faults;
 mod guests;
 mod idle;
 mod linux;
+mod plan;
 mod smp;
+mod xapic;
 
 use std::sync::LazyLock;
 
@@ -29,6 +31,8 @@ fn main() {
         idle::trials(),
         linux::trials(),
         smp::trials(),
+        xapic::trials(),
+        plan::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

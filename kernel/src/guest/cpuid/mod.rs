@@ -32,8 +32,8 @@ const MAX_BULKHEAD: u32 = BULKHEAD + 1;
 /// With KVM's signature Linux takes x2APIC without interrupt remapping.
 const KVM_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
 const BULKHEAD_SIGNATURE: &[u8; 12] = b"BulkheadHV\0\0";
-/// Leaf 6 EAX: the APIC timer runs in all C-states. Guests are told of none deeper than HLT's, which
-/// never stops it; without the bit Linux has no one-shot timer, as there is no other to wake it.
+/// Leaf 6 EAX: the APIC timer runs in all C-states. Guests reach none deeper than HLT's, which never
+/// stops it; without the bit Linux has no one-shot timer, as there is no other to wake it.
 const ALWAYS_RUNNING_APIC_TIMER: u32 = 1 << 2;
 /// Leaf 0x80000007 EDX.
 const INVARIANT_TSC: u32 = 1 << 8;
@@ -53,6 +53,8 @@ pub struct GuestCpu {
     pub tsc_hz: u64,
     /// Rate of the undivided APIC timer in Hz.
     pub apic_timer_hz: u64,
+    /// `IA32_APIC_BASE.EN`: without it CPUID shows no APIC (SDM Vol. 3A, 11.4.3).
+    pub apic: bool,
     /// The guest's CR4.OSXSAVE.
     pub osxsave: bool,
     /// The guest's XCR0.
@@ -81,7 +83,7 @@ pub fn filter(
         EXTENDED..=MAX_EXTENDED => extended(leaf, &host, guest),
         HYPERVISOR => signature(MAX_HYPERVISOR, KVM_SIGNATURE),
         // None of KVM's features, and not its hint that processors are dedicated: with it Linux
-        // waits in HLT, out of which another processor has to send an IPI, rather than in MWAIT.
+        // spins before each HLT, and without KVM's features it has no other effect.
         MAX_HYPERVISOR => NOTHING,
         BULKHEAD => signature(MAX_BULKHEAD, BULKHEAD_SIGNATURE),
         MAX_BULKHEAD => CpuidResult { eax: VERSION, ..NOTHING },
@@ -111,7 +113,6 @@ fn basic(
         // Cache and TLB descriptors.
         2 => host(2, 0),
         4 => topology::cache(host(4, subleaf), guest),
-        5 => monitor(host),
         6 => CpuidResult { eax: ALWAYS_RUNNING_APIC_TIMER, ..NOTHING },
         7 if subleaf == 0 => Available::new(host, guest).leaf_7(host(7, 0)),
         0xB | 0x1F => topology::levels(subleaf, guest),
@@ -120,13 +121,6 @@ fn basic(
         0x16 => rates::megahertz(guest),
         _ => NOTHING,
     }
-}
-
-/// Leaf 5: the sizes of the monitored line alone. Without MWAIT's extensions no state is announced but
-/// the first, in which the timer and the caches go on.
-fn monitor(host: &impl Fn(u32, u32) -> CpuidResult) -> CpuidResult {
-    let leaf = host(5, 0);
-    CpuidResult { eax: leaf.eax, ebx: leaf.ebx, ..NOTHING }
 }
 
 /// Leaf 1 EAX without its reserved bits.

@@ -11,6 +11,7 @@ pub(super) const GUEST: GuestCpu = GuestCpu {
     processors: 3,
     tsc_hz: 3_000_000_000,
     apic_timer_hz: 24_000_000,
+    apic: true,
     osxsave: false,
     xcr0: 1,
     rdtscp: true,
@@ -84,7 +85,6 @@ fn a_processor_of_all_ones_leaks_no_unlisted_bit() {
     };
     let own = 1 << 31 | mask(LEAF_1_ECX);
     leak(1, 0, result(0x0FFF_3FFF, 0x0104_FF00, own, 1 << 28 | mask(LEAF_1_EDX)));
-    leak(5, 0, result(u32::MAX, u32::MAX, 0, 0));
     leak(6, 0, result(1 << 2, 0, 0, 0));
     leak(7, 0, result(0, mask(LEAF_7_EBX), mask(LEAF_7_ECX), mask(LEAF_7_EDX)));
     leak(0xD, 0, result(0xE7, u32::MAX, u32::MAX, 0));
@@ -97,7 +97,7 @@ fn a_processor_of_all_ones_leaks_no_unlisted_bit() {
 #[test]
 fn leaves_that_are_not_listed_are_zero() {
     let listed = |leaf| {
-        matches!(leaf, 0..=2 | 4..=7 | 0xB | 0xD | 0x15 | 0x16 | 0x1F | 0x8000_0000..=0x8000_0004)
+        matches!(leaf, 0..=2 | 4 | 6 | 7 | 0xB | 0xD | 0x15 | 0x16 | 0x1F | 0x8000_0000..=0x8000_0004)
             || matches!(leaf, 0x8000_0006..=0x8000_0008 | 0x4000_0000 | 0x4000_0001)
             || matches!(leaf, 0x4000_0100 | 0x4000_0101)
     };
@@ -119,8 +119,8 @@ fn features_that_must_stay_hidden_are() {
         assert!(bits.iter().all(|bit| register & 1 << bit == 0), "{register:#x}");
     };
     let basic = filter(1, 0, ones, &GUEST);
-    // DTES64, DS-CPL, VMX, SMX, EST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA, TSC-deadline, OSXSAVE
-    hidden(basic.ecx, &[2, 4, 5, 6, 7, 8, 10, 11, 14, 15, 18, 24, 27]);
+    // DTES64, MONITOR, DS-CPL, VMX, SMX, EST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA, TSC-deadline, OSXSAVE
+    hidden(basic.ecx, &[2, 3, 4, 5, 6, 7, 8, 10, 11, 14, 15, 18, 24, 27]);
     // MCE, MTRR, MCA, PSN, DS, ACPI, TM, PBE
     hidden(basic.edx, &[7, 12, 14, 18, 21, 22, 29, 31]);
     let leaf_7 = filter(7, 0, ones, &GUEST);
@@ -209,6 +209,14 @@ fn xsave_areas_hold_the_permitted_components() {
     assert_eq!(leaf(3, 0x7), NOTHING);
     assert_eq!(leaf(9, 0x7), NOTHING);
     assert_eq!(leaf(64, 0x7), NOTHING);
+}
+
+#[test]
+fn an_apic_that_is_off_is_not_shown() {
+    const APIC: u32 = 1 << 9;
+    let edx = |apic| filter(1, 0, server, &GuestCpu { apic, ..GUEST }).edx;
+    assert_eq!(edx(true) ^ edx(false), APIC);
+    assert_eq!(edx(false) & APIC, 0);
 }
 
 #[test]

@@ -106,6 +106,9 @@ impl Vcpu {
     }
 
     fn mmio_read(&self, at: GuestPhysical, size: u8) -> Option<u64> {
+        if let Some(value) = self.apic_page_read(at, size) {
+            return Some(value);
+        }
         let mut platform = self.shared.platform()?;
         Some(match Width::from_bytes(size.into()) {
             Some(width) => platform.mmio_read(at, width).into(),
@@ -120,6 +123,9 @@ impl Vcpu {
     }
 
     fn mmio_write(&mut self, at: GuestPhysical, size: u8, value: u64) -> Served {
+        if let Some(served) = self.apic_page_write(at, size, value) {
+            return served;
+        }
         let parts = match Width::from_bytes(size.into()) {
             Some(width) => [Some((at, width, value as u32 & width.ones())), None],
             None => [

@@ -3,15 +3,18 @@
 mod access;
 mod event;
 mod exceptions;
+mod local_apic;
 mod processor;
 mod string_io;
 
-use super::apic::Shadow;
+use super::apic::LocalApic;
 use super::clock::Clock;
 use super::control_registers::GeneralProtection;
 use super::cpuid;
 use super::mmio;
+use super::msr;
 use super::report::{self, Report};
+use super::run::Prepared;
 use super::shared::{Shared, Slot, Wanted};
 use super::stop::{Fault, Stop};
 use crate::arch::cpu::{self, rdtsc};
@@ -80,12 +83,13 @@ impl From<GeneralProtection> for Served {
 /// A virtual processor on the core that runs it.
 pub struct Vcpu {
     vmcs: CurrentVmcs,
+    bitmaps: msr::Bitmaps,
     ram: RamView,
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     clock: Clock,
     id: u32,
-    apic: Shadow,
+    apic: LocalApic,
     permitted_xcr0: u64,
     xcr0: u64,
     rdtscp: bool,
@@ -97,24 +101,24 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// A processor as after reset. The VMCS must be set up.
+    /// A processor as after reset. The VMCS must be set up, with the bitmap for xAPIC mode.
     pub fn new(
         vmcs: CurrentVmcs,
-        ram: RamView,
+        prepared: &Prepared,
         shared: Arc<Shared>,
         slot: Arc<Slot>,
         clock: Clock,
-        id: u32,
         capabilities: &Capabilities,
     ) -> Self {
         Self {
             vmcs,
-            ram,
+            bitmaps: prepared.bitmaps,
+            ram: prepared.ram,
+            clock,
+            id: slot.id,
+            apic: LocalApic::new(slot.id),
             shared,
             slot,
-            clock,
-            id,
-            apic: Shadow::new(),
             permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),
@@ -173,7 +177,7 @@ impl Vcpu {
             apic::reset_for_guest();
             cpu::reset_debug_state();
         }
-        self.apic = Shadow::new();
+        self.apic.init(&self.shared.identities);
         self.nmi_pending = false;
         self.slot.take_nmi();
         self.vmcs.set_nmi_window(false);
@@ -215,7 +219,9 @@ impl Vcpu {
             // coherent without it.
             ExitReason::Wbinvd | ExitReason::Invd => Served::Done,
             ExitReason::Rdpmc => Served::Inject(Exception::GeneralProtection),
-            ExitReason::Getsec
+            ExitReason::Mwait
+            | ExitReason::Monitor
+            | ExitReason::Getsec
             | ExitReason::Vmclear
             | ExitReason::Vmlaunch
             | ExitReason::Vmptrld

@@ -1,6 +1,6 @@
 //! Instructions that are about the processor itself: CPUID, MSRs, control registers.
 
-use super::super::apic::{Command, Delivery};
+use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
 use super::super::cpuid::{self, GuestCpu};
 use super::super::mmio;
@@ -27,6 +27,7 @@ impl Vcpu {
             processors: self.shared.count(),
             tsc_hz: self.clock.rates.tsc_hz,
             apic_timer_hz: self.clock.rates.apic_timer_hz,
+            apic: self.apic.mode() != ApicMode::Disabled,
             osxsave: cr4 & cr4::OSXSAVE != 0,
             xcr0: self.xcr0,
             rdtscp: self.rdtscp,
@@ -56,15 +57,14 @@ impl Vcpu {
     pub(super) fn wrmsr(&mut self, registers: &mut Registers) -> Served {
         let msr = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
+        let identities = &self.shared.identities;
+        if let Some(plain) = self.apic.write_plain(msr, value, identities) {
+            self.shared.interrupt(plain.id, plain.vector);
+            return Served::Done;
+        }
         match self.accessor().write(msr, value) {
             Ok(Effect::None) => Served::Done,
-            Ok(Effect::Interrupt(command)) => self.interrupt_command(&command),
-            Ok(Effect::Apic(register, value)) => {
-                // SAFETY: the value was judged by `apic::lvt_write`: a plain vector of the guest's
-                // for its own core.
-                unsafe { hardware_apic::write(register, value) };
-                Served::Done
-            }
+            Ok(Effect::Apic(effect)) => self.apic_effect(effect),
             Ok(Effect::Tsc(value)) => {
                 let offset = value.wrapping_sub(rdtsc());
                 self.vmcs.write(GuestField::TSC_OFFSET, offset);
@@ -75,17 +75,30 @@ impl Vcpu {
     }
 
     fn accessor(&mut self) -> Accessor<'_> {
-        let processors = self.shared.count();
-        Accessor { id: self.id, processors, apic: &mut self.apic }
+        Accessor { apic: &mut self.apic, identities: &self.shared.identities }
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
     pub(super) fn interrupt_command(&mut self, command: &Command) -> Served {
-        for id in command.targets.iter() {
-            if let Delivery::Fixed(vector) = command.delivery {
+        if let Delivery::Fixed(vector) = command.delivery {
+            for id in command.targets.iter() {
                 self.shared.interrupt(id, vector);
-                continue;
             }
+            return Served::Done;
+        }
+        self.rare_command(command)
+    }
+
+    /// What is not an interrupt with a vector.
+    #[cold]
+    fn rare_command(&mut self, command: &Command) -> Served {
+        if let Delivery::IllegalVector(vector) = command.delivery {
+            // SAFETY: what the guest could write itself in x2APIC mode. The hardware notes the error
+            // in this core's ESR, and delivers nothing.
+            unsafe { hardware_apic::write(hardware_apic::register::SELF_IPI, vector.into()) };
+            return Served::Done;
+        }
+        for id in command.targets.iter() {
             let Some(slot) = self.shared.processors.get(id as usize) else { continue };
             match command.delivery {
                 Delivery::Nmi => slot.post_nmi(),

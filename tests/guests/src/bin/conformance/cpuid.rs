@@ -33,7 +33,7 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         title: "CPUID hides what guests are not given",
-        what: "leaf 1 ECX: VMX, SMX, PDCM, DCA, TSC-deadline; leaf 7 EBX: SGX",
+        what: "leaf 1 ECX: VMX, SMX, MONITOR, PDCM, DCA, TSC-deadline; leaf 7 EBX: SGX",
         run: hidden,
     },
     Test {
@@ -55,6 +55,7 @@ pub const TESTS: &[Test] = &[
 
 /// Leaf 1, ECX.
 mod feature {
+    pub const MONITOR: u32 = 1 << 3;
     pub const VMX: u32 = 1 << 5;
     pub const SMX: u32 = 1 << 6;
     pub const PDCM: u32 = 1 << 15;
@@ -126,7 +127,7 @@ fn x2apic(_: &BootParams) -> Outcome {
 
 fn hidden(_: &BootParams) -> Outcome {
     use feature::*;
-    let shown = cpuid(BASIC, 0).ecx & (VMX | SMX | PDCM | DCA | TSC_DEADLINE);
+    let shown = cpuid(BASIC, 0).ecx & (MONITOR | VMX | SMX | PDCM | DCA | TSC_DEADLINE);
     same("leaf 1 ECX, of the hidden bits,", shown.into(), 0)?;
     same("leaf 7 EBX, SGX,", (cpuid(EXTENDED, 0).ebx & SGX).into(), 0)
 }

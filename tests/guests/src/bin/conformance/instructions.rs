@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         title: "instructions of hidden features are #UD",
-        what: "GETSEC, ENCLS, RSM",
+        what: "GETSEC, MONITOR, MWAIT, ENCLS, RSM",
         run: hidden,
     },
     Test {
@@ -91,8 +91,10 @@ fn vmcall(_: &BootParams) -> Outcome {
 }
 
 fn hidden(_: &BootParams) -> Outcome {
-    let list: [Instruction; 3] = [
+    let list: [Instruction; 5] = [
         instruction!("getsec"),
+        instruction!("monitor"),
+        instruction!("mwait"),
         instruction!(".byte 0x0f, 0x01, 0xcf // encls"),
         instruction!("rsm"),
     ];

@@ -6,18 +6,12 @@ use bulkhead_guests::cpu;
 use bulkhead_guests::ensure;
 use bulkhead_guests::interrupts::{self, count};
 use bulkhead_guests::suite::{Outcome, Test, same};
-use core::sync::atomic::AtomicU64;
 
 pub const TESTS: &[Test] = &[
     Test {
         title: "the timer fires once, while the processor sleeps",
         what: "one-shot mode, HLT; no second interrupt after it",
         run: one_shot,
-    },
-    Test {
-        title: "the timer ends MWAIT",
-        what: "one-shot mode, MONITOR and MWAIT; CPUID shows both",
-        run: mwait,
     },
     Test {
         title: "the timer fires again and again",
@@ -51,22 +45,6 @@ fn one_shot(_: &BootParams) -> Outcome {
     interrupts::let_in_for(A_WHILE);
     same("the count", count(VECTOR) - before, 1)?;
     same("what is left", apic::timer_left().into(), 0)
-}
-
-fn mwait(_: &BootParams) -> Outcome {
-    const MONITOR: u32 = 1 << 3;
-    const MONITOR_LEAF: u32 = 5;
-    ensure!(cpu::cpuid(1, 0).ecx & MONITOR != 0, "CPUID.1:ECX does not show MONITOR");
-    let leaf = cpu::cpuid(MONITOR_LEAF, 0);
-    ensure!(leaf.ebx >= leaf.eax && leaf.eax > 0, "lines of {} to {} bytes", leaf.eax, leaf.ebx);
-    same("extensions and sub-states", (leaf.ecx | leaf.edx).into(), 0)?;
-    let word = AtomicU64::new(0);
-    let before = count(VECTOR);
-    apic::start_one_shot(VECTOR, COUNT);
-    while count(VECTOR) == before {
-        cpu::wait_for_change(&word, 0);
-    }
-    same("the count", count(VECTOR) - before, 1)
 }
 
 fn periodic(_: &BootParams) -> Outcome {

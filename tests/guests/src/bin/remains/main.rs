@@ -13,8 +13,9 @@ mod local_apic;
 mod registers;
 mod vector;
 
-use bulkhead_guests::apic::{self, icr};
+use bulkhead_guests::apic::{self, base, icr, register};
 use bulkhead_guests::boot::BootParams;
+use bulkhead_guests::cpu::rdmsr;
 use bulkhead_guests::interrupts::{count_all_of, count_of, vector as exception};
 use bulkhead_guests::memory::{first_nonzero, unloaded};
 use bulkhead_guests::trampoline::Found;
@@ -25,6 +26,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Ticks in which an interrupt of an earlier run's would come.
 const A_WHILE: u64 = 300_000;
+/// Where the local APIC's registers are after reset.
+const APIC_PAGE: u64 = 0xFEE0_0000;
 /// What is left everywhere: a canonical address, too.
 const PATTERN: u64 = 0x0000_5EC2_E75E_C2E7;
 
@@ -95,6 +98,8 @@ fn main(boot: &BootParams) -> ! {
     let number = registers::take_number();
     look_at_general_registers();
     expect("TSC_AUX", number, 0);
+    expect("the APIC base", rdmsr(register::BASE), APIC_PAGE | base::EN | base::BSP);
+    apic::enter_x2apic_mode();
     look_at_processor();
     look_at_memory(boot);
     devices::look();
