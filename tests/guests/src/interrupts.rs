@@ -174,6 +174,18 @@ pub(crate) fn use_table() {
     unsafe { cpu::load_interrupt_table(&TablePointer::to(TABLE.0.get())) };
 }
 
+/// Has a vector's handler run on the first interrupt stack of the task in force (SDM Vol. 3A, 6.14.5), on
+/// all processors.
+///
+/// # Safety
+/// Wherever the vector comes, there is such a task and stack.
+pub unsafe fn use_interrupt_stack(vector: u8) {
+    const FIRST_STACK: u64 = 1 << 32;
+    let gates = TABLE.0.get();
+    // SAFETY: the index is inside the table, and the caller's contract.
+    unsafe { (*gates)[usize::from(vector)][0] |= FIRST_STACK };
+}
+
 /// Calls `handler` for a vector, in place of what was called before.
 pub fn handle(vector: u8, handler: fn(&mut Frame)) {
     HANDLERS[usize::from(vector)].store(handler as usize, Ordering::SeqCst);
