@@ -3,16 +3,19 @@
 //! many beats too few came for the time that passed.
 //!
 //! Command line: `beats=N`, 1000 without it, every `period=N` of the timer's ticks, 100,000 without it;
-//! with `say=N`, a line every N beats.
+//! with `say=N`, a line every N beats; with `wait=1`, it begins when something is typed.
 #![no_std]
 #![no_main]
 
 use bulkhead_guests::boot::BootParams;
-use bulkhead_guests::{apic, cpu, entry, interrupts, power, println};
+use bulkhead_guests::console::LINE_STATUS;
+use bulkhead_guests::{apic, cpu, entry, interrupts, port, power, println};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 entry!(main);
 
+/// Line status: a byte has come.
+const DATA_READY: u8 = 1 << 0;
 const VECTOR: u8 = 0x40;
 const DEFAULT_BEATS: u64 = 1000;
 const DEFAULT_PERIOD: u32 = 100_000;
@@ -27,8 +30,14 @@ fn main(boot: &BootParams) -> ! {
     let beats = boot.number("beats", DEFAULT_BEATS);
     let period = boot.number("period", DEFAULT_PERIOD);
     let say = boot.number("say", 0);
-    println!("heartbeat: {beats} beats of {period} ticks");
     apic::enable();
+    if boot.number("wait", 0) > 0 {
+        println!("heartbeat: type to begin");
+        while port::read::<u8>(LINE_STATUS) & DATA_READY == 0 {
+            core::hint::spin_loop();
+        }
+    }
+    println!("heartbeat: {beats} beats of {period} ticks");
     interrupts::handle(VECTOR, |_| beat());
     apic::start_periodic(VECTOR, period);
     let mut said = 0;

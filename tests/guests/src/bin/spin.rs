@@ -1,7 +1,7 @@
 //! A guest to be paused, resumed and stopped: one processor counts rounds, the others do what
 //! `others=` says: `cli` (spin with interrupts off), `cli-hlt` (sleep with interrupts off), `hlt`
-//! (sleep), `jmp` (spin), `exits` (nothing but CPUID), `nmi` (spin in an NMI's handler), or `off` (were
-//! never started).
+//! (sleep), `jmp` (spin), `exits` (nothing but CPUID), `nmi` (spin in an NMI's handler), `panic` (ask a
+//! hypervisor that was built for it to panic, after some rounds), or `off` (were never started).
 //!
 //! A round takes `period=N` ticks of the TSC, 3 million without it. With `sleep=1` the first processor
 //! sleeps between rounds, woken by its timer; otherwise it spins. A line tells each round and how far the
@@ -19,7 +19,7 @@ entry!(main);
 const TIMER_VECTOR: u8 = 0x40;
 const DEFAULT_PERIOD: u64 = 3_000_000;
 
-const OTHERS: [(&str, fn()); 6] = [
+const OTHERS: [(&str, fn()); 7] = [
     ("cli", || {
         loop {
             core::hint::spin_loop();
@@ -50,6 +50,12 @@ const OTHERS: [(&str, fn()); 6] = [
         });
         apic::command(icr::to(smp::number() as u32) | icr::NMI | icr::ASSERT);
         cpu::halt_for_ever()
+    }),
+    ("panic", || {
+        /// RAX of the hypercall that panics, in a hypervisor built with the feature `inject-panic`: "panic".
+        const INJECT_PANIC: u64 = 0x70_616e_6963;
+        smp::delay(3 * DEFAULT_PERIOD);
+        cpu::vmcall(INJECT_PANIC);
     }),
 ];
 
