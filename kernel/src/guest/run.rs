@@ -318,8 +318,8 @@ impl Partition {
         let confinement = Confinement {
             eptp: ept.eptp(false),
             vpid: self.vpid,
-            // After reset the APIC is in xAPIC mode.
-            msr_bitmap: bitmaps.without_x2apic,
+            // That with the least passed, until there is a processor to choose.
+            msr_bitmap: bitmaps.choose(msr::Choice { x2apic: false, tsc_adjust: false }),
             io_bitmaps,
             cr0_mask: control_registers::CR0_OWNED,
             cr4_mask: control_registers::CR4_OWNED,
@@ -343,19 +343,15 @@ impl Partition {
 }
 
 fn msr_bitmaps(frames: &mut RunFrames) -> Result<msr::Bitmaps, StartError> {
-    let (without, with) = (frames.take()?, frames.take()?);
-    // SAFETY: the frames were allocated just now, zeroed and mapped, and are the run's until all its
-    // VMCSs are clear; the type is plain bytes of a frame's size.
-    unsafe {
-        msr::allow(&mut *(direct(without).as_u64() as *mut MsrBitmap))?;
-        let bitmap = &mut *(direct(with).as_u64() as *mut MsrBitmap);
-        msr::allow(bitmap)?;
-        msr::allow_x2apic(bitmap)?;
-        Ok(msr::Bitmaps {
-            without_x2apic: MsrBitmapFrame::new(without),
-            with_x2apic: MsrBitmapFrame::new(with),
-        })
-    }
+    msr::Bitmaps::new(|choice| {
+        let frame = frames.take()?;
+        // SAFETY: the frame was allocated just now, zeroed and mapped, and is the run's until all its
+        // VMCSs are clear; the type is plain bytes of a frame's size.
+        unsafe {
+            msr::allow(&mut *(direct(frame).as_u64() as *mut MsrBitmap), choice)?;
+            Ok(MsrBitmapFrame::new(frame))
+        }
+    })
 }
 
 /// EPT for the guest's RAM and nothing else: what is not mapped exits.
