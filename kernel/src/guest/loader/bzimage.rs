@@ -116,11 +116,11 @@ impl<'a> Header<'a> {
         if len <= ENTRY_64 {
             return Err(LoadError::Header("its size leaves no room for code"));
         }
-        let end = start as u64 + len;
-        usize::try_from(end)
-            .ok()
-            .and_then(|end| self.image.get(start..end))
-            .ok_or(truncated(self.image, end))
+        // `syssize` is rounded up: the last paragraph need not be full.
+        let end = (start as u64 + len).min(self.image.len() as u64);
+        let needed = start as u64 + len - (PARAGRAPH - 1);
+        let payload = usize::try_from(end).ok().and_then(|end| self.image.get(start..end));
+        payload.filter(|_| end >= needed).ok_or(truncated(self.image, needed))
     }
 
     /// The memory that the kernel occupies until it has read the memory map, starting at the load
