@@ -16,7 +16,7 @@ pub const GATE_PORT: u16 = 0x61;
 /// Counts a second.
 const RATE: u128 = 1_193_182;
 /// Control word: counter 2, low byte then high byte, mode 0. The lowest bit says BCD.
-const ONE_SHOT: u8 = 0b10_11_000_0;
+const ONE_SHOT: u8 = 0b1011_0000;
 /// Gate port: counter 2 may count.
 const GATE: u8 = 1 << 0;
 /// Gate port: counter 2 is connected to the loudspeaker, of which there is none.
@@ -25,9 +25,10 @@ const SPEAKER: u8 = 1 << 1;
 const OUTPUT: u8 = 1 << 5;
 
 /// What counter 2 does.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 enum Counter {
     /// Before the first control word.
+    #[default]
     Unset,
     /// It has its control word and waits for its count's low byte.
     Low,
@@ -43,6 +44,7 @@ enum Counter {
 }
 
 /// The timer.
+#[derive(Default)]
 pub struct Pit {
     counter: Counter,
     /// GATE and SPEAKER as they were written.
@@ -50,11 +52,6 @@ pub struct Pit {
 }
 
 impl Pit {
-    /// The timer after power-on.
-    pub const fn new() -> Self {
-        Self { counter: Counter::Unset, gate: 0 }
-    }
-
     /// Reads the gate's port.
     pub fn read_gate(&self, now: &Now) -> u8 {
         let done = matches!(self.counter, Counter::Counting { .. }) && self.left(now) == 0;
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_output_rises_after_the_count() {
-        let mut pit = Pit::new();
+        let mut pit = Pit::default();
         // The TSC wraps in between.
         let start = u64::MAX - 1000;
         pit.write_gate(1, &at(start));
@@ -134,7 +131,7 @@ mod tests {
 
     #[test]
     fn it_counts_while_the_gate_is_open() {
-        let mut pit = Pit::new();
+        let mut pit = Pit::default();
         set(&mut pit, 59659, &at(0));
         assert_eq!(pit.read_gate(&at(HZ)), 0);
         pit.write_gate(3, &at(HZ));
@@ -151,7 +148,7 @@ mod tests {
 
     #[test]
     fn other_modes_and_counters_are_not_there() {
-        let mut pit = Pit::new();
+        let mut pit = Pit::default();
         assert_eq!(pit.write_counter(0, &at(0)), None);
         for word in (0..=u8::MAX).filter(|&word| word != 0xB0) {
             assert_eq!(pit.write_control(word), None, "{word:#x}");
@@ -160,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_clock_without_a_rate_is_no_division_by_zero() {
-        let mut pit = Pit::new();
+        let mut pit = Pit::default();
         let now = Now { unix_seconds: 0, tsc: 0, tsc_hz: 0 };
         pit.write_gate(1, &now);
         set(&mut pit, 1, &now);

@@ -154,7 +154,7 @@ impl Platform {
             ioapic: Ioapic::new(),
             ioapic_page,
             rtc: Rtc::new(),
-            pit: Pit::new(),
+            pit: Pit::default(),
             absent: Absent::default(),
         }
     }

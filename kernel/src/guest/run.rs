@@ -16,7 +16,7 @@ use crate::memory::{FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysic
 use crate::vmx::bitmap::{IoBitmap, MsrBitmap, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
-use crate::vmx::start::{self, Start, Start64};
+use crate::vmx::start;
 use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -179,11 +179,9 @@ pub unsafe fn run(partition: Partition, core: Core<'_>) -> Finished {
     };
     match prepare(&mut ram, kind, &image, &shared, vpid, &core, &mut run_frames) {
         Ok(Prepared { vmcs, region, entry }) => {
-            let mut registers = Registers::default();
-            registers.0[switch::reg::RSI] = entry.rsi;
             let mut vcpu = Vcpu::new(vmcs, ram, shared.clone(), clock, 0, core.capabilities);
             // SAFETY: the caller's contract; `prepare` has set the VMCS up for this core and `Vcpu`.
-            unsafe { enter(&mut vcpu, &registers, &mut finished) };
+            unsafe { enter(&mut vcpu, &entry.registers, &mut finished) };
             shared.close();
             finished.nmis = vcpu.nmis;
             let (stop, back, statistics) = vcpu.into_parts();
@@ -283,16 +281,7 @@ fn prepare(
     unsafe {
         vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;
     }
-    let start = Start::Long(Start64 {
-        rip: entry.rip,
-        rsp: entry.rsp,
-        cr3: entry.cr3,
-        gdt_base: entry.gdt_base,
-        gdt_limit: entry.gdt_limit,
-        code: loader::CODE_SELECTOR,
-        data: loader::DATA_SELECTOR,
-    });
-    start::set_guest(&mut vmcs, &start)?;
+    start::set_guest(&mut vmcs, &entry.start)?;
     Ok(Prepared { vmcs, region, entry })
 }
 
