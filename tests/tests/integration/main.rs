@@ -5,6 +5,7 @@ mod commands;
 mod faults;
 mod guests;
 mod idle;
+mod kernels;
 mod linux;
 
 use std::sync::LazyLock;
@@ -24,6 +25,7 @@ fn main() {
         faults::trials(),
         guests::trials(),
         idle::trials(),
+        kernels::trials(),
         linux::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
