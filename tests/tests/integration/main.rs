@@ -7,6 +7,7 @@ mod guests;
 mod idle;
 mod kernels;
 mod linux;
+mod memtest;
 
 use std::sync::LazyLock;
 
