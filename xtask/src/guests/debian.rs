@@ -13,11 +13,14 @@ use crate::{process, progress};
 /// the only one in `boot/`.
 pub fn kernel(package: &str, file: Option<&str>) -> Result<PathBuf> {
     if let Some(file) = file {
-        let path = unpacked(package)?.join(file);
-        if !path.is_file() {
-            bail!("the Debian package {package} has no file {file}");
+        let place = unpacked(package)?;
+        if !place.join(file).is_file() {
+            let kernels = kernels_in(&place.join("boot"))?.join(", ");
+            bail!(
+                "the Debian package {package} has no file {file}; its kernels in boot/: {kernels}"
+            );
         }
-        return Ok(path);
+        return Ok(place.join(file));
     }
     let mut name = package.to_string();
     // A metapackage such as linux-image-cloud-amd64 depends on the one for the current version.

@@ -2,7 +2,9 @@
 //! 32-bit one (boot.rst).
 
 use super::boot_params::{BOOT_FLAG, BootParams, LOADED_HIGH, MAGIC, VERSION_LEAST, offset};
-use super::{Entry, Image, LoadError, check_command_line, environment, load_initrd};
+use super::{
+    Entry, Image, LoadError, check_command_line, environment, field, load_initrd, truncated,
+};
 use crate::arch::switch::reg;
 use crate::guest::layout::{BOOT_PARAMS, HIGH_MEMORY, RamLayout};
 use crate::memory::{GuestMemory, GuestPhysical};
@@ -151,14 +153,4 @@ impl<'a> Header<'a> {
         }
         Ok(start..end)
     }
-}
-
-fn truncated(image: &[u8], needed: u64) -> LoadError {
-    LoadError::Truncated { needed, len: image.len() as u64 }
-}
-
-/// `N` bytes of the file.
-fn field<const N: usize>(image: &[u8], at: usize) -> Result<[u8; N], LoadError> {
-    let bytes = image.get(at..).and_then(|rest| rest.first_chunk::<N>());
-    bytes.copied().ok_or(truncated(image, (at + N) as u64))
 }

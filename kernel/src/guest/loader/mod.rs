@@ -117,3 +117,13 @@ fn load_initrd(
     let start = u32::try_from(start).map_err(|_| too_large)?;
     Ok(Some(Initrd { start, size }))
 }
+
+fn truncated(image: &[u8], needed: u64) -> LoadError {
+    LoadError::Truncated { needed, len: image.len() as u64 }
+}
+
+/// `N` bytes of a kernel's file.
+fn field<const N: usize>(image: &[u8], at: usize) -> Result<[u8; N], LoadError> {
+    let bytes = image.get(at..).and_then(|rest| rest.first_chunk::<N>());
+    bytes.copied().ok_or(truncated(image, (at + N) as u64))
+}

@@ -3,8 +3,8 @@
 //! header, 3.2 the state at entry, 3.3 the information.
 
 use super::elf::Executable;
-use super::environment::{self, MAPPED_END, Occupied, claim};
-use super::{Entry, Image, LoadError, load_initrd, memory_map};
+use super::environment::{self, Occupied, claim};
+use super::{Entry, Image, LoadError, field, load_initrd, memory_map, truncated};
 use crate::arch::switch::reg;
 use crate::guest::layout::{BOOT_PARAMS, COMMAND_LINE, HIGH_MEMORY, LOW_USABLE_END, RamLayout};
 use crate::memory::{FRAME_SIZE, GuestMemory, GuestPhysical};
@@ -113,20 +113,17 @@ const CONTRADICTION: LoadError =
 impl Header {
     /// Finds the header, and checks that what it requires is there.
     fn find(kernel: &[u8]) -> Result<Self, LoadError> {
-        let words = kernel[..kernel.len().min(SEARCHED)].chunks_exact(4);
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
-        let words: &mut dyn Iterator<Item = u32> = &mut words.map(word);
-        let mut last = [0; 2];
-        for (index, checksum) in words.enumerate() {
-            let [magic, flags] = last;
+        let searched = &kernel[..kernel.len().min(SEARCHED)];
+        for offset in (0..searched.len()).step_by(4) {
+            let Ok(checked) = field::<12>(searched, offset) else { break };
+            let [magic, flags, checksum] = [0, 4, 8].map(|at| number(&checked, at).unwrap_or(0));
             if magic == HEADER_MAGIC && magic.wrapping_add(flags).wrapping_add(checksum) == 0 {
                 let unknown = flags & REQUIRED_FLAGS & !KNOWN_FLAGS;
                 if unknown != 0 {
                     return Err(LoadError::MultibootFlag(unknown.trailing_zeros()));
                 }
-                return Ok(Self { offset: (index - 2) * 4, flags });
+                return Ok(Self { offset, flags });
             }
-            last = [flags, checksum];
         }
         Err(LoadError::NotMultiboot)
     }
@@ -138,29 +135,18 @@ impl Header {
         ram: RamLayout,
         memory: &mut impl GuestMemory,
     ) -> Result<(u32, Occupied), LoadError> {
-        let truncated =
-            LoadError::Truncated { needed: self.offset as u64 + 32, len: kernel.len() as u64 };
-        let field = |number: usize| {
-            let at = kernel.get(self.offset + number * 4..)?.first_chunk()?;
-            Some(u32::from_le_bytes(*at))
-        };
-        let fields = [field(3), field(4), field(5), field(6), field(7)];
-        let [Some(header), Some(start), Some(data_end), Some(bss_end), Some(entry)] = fields else {
-            return Err(truncated);
-        };
+        let address = |index: usize| number(kernel, self.offset + index * 4);
+        let (header, start, data_end) = (address(3)?, address(4)?, address(5)?);
+        let (bss_end, entry) = (address(6)?, address(7)?);
         // Where in the file that is which goes to `start`.
         let before = header.checked_sub(start).ok_or(CONTRADICTION)?;
         let skipped = self.offset.checked_sub(before as usize).ok_or(CONTRADICTION)?;
-        let rest = kernel.get(skipped..).ok_or(CONTRADICTION)?;
-        let data = match data_end {
-            0 => rest,
-            end => {
-                let len = end.checked_sub(start).ok_or(CONTRADICTION)? as usize;
-                let needed = skipped as u64 + len as u64;
-                let len_of_file = kernel.len() as u64;
-                rest.get(..len).ok_or(LoadError::Truncated { needed, len: len_of_file })?
-            }
+        // Without an end, the data are the rest of the file, and there is no BSS.
+        let end = match data_end {
+            0 => kernel.len(),
+            end => skipped + end.checked_sub(start).ok_or(CONTRADICTION)? as usize,
         };
+        let data = kernel.get(skipped..end).ok_or(truncated(kernel, end as u64))?;
         let size = match bss_end {
             0 => data.len() as u64,
             end => u64::from(end.checked_sub(start).ok_or(CONTRADICTION)?),
@@ -170,9 +156,13 @@ impl Header {
         let range = claim(start.into(), size, ram, &mut occupied)?;
         memory.write(GuestPhysical::new(range.start), data)?;
         memory.zero(GuestPhysical::new(range.end - bss), bss)?;
-        if !range.contains(&u64::from(entry)) || range.end > MAPPED_END {
+        if !range.contains(&u64::from(entry)) {
             return Err(LoadError::EntryOutsideSegments(entry.into()));
         }
         Ok((entry, occupied))
     }
+}
+
+fn number(file: &[u8], at: usize) -> Result<u32, LoadError> {
+    field(file, at).map(u32::from_le_bytes)
 }
