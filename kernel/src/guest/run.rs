@@ -17,7 +17,7 @@ use crate::memory::{
 use crate::vmx::bitmap::{IoBitmap, MsrBitmap, MsrBitmapFrame, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
-use crate::vmx::start::{self, Start, Start64};
+use crate::vmx::start;
 use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -191,9 +191,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     let mut registers = Registers::default();
     let start = if id == 0 {
         // SAFETY: the caller's contract.
-        let entry = unsafe { partition.prepare(core)? };
-        registers.0[switch::reg::RSI] = entry.rsi;
-        Some(entry)
+        Some(unsafe { partition.prepare(core)? })
     } else if shared.attend(slot) == Wanted::Leave {
         return Ok(());
     } else {
@@ -214,18 +212,8 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
         vmcs
     };
     if let Some(entry) = start {
-        start::set_guest(
-            &mut vmcs,
-            &Start::Long(Start64 {
-                rip: entry.rip,
-                rsp: entry.rsp,
-                cr3: entry.cr3,
-                gdt_base: entry.gdt_base,
-                gdt_limit: entry.gdt_limit,
-                code: loader::CODE_SELECTOR,
-                data: loader::DATA_SELECTOR,
-            }),
-        )?;
+        start::set_guest(&mut vmcs, &entry.start)?;
+        registers = entry.registers;
     }
     let mut vcpu =
         Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);

@@ -5,7 +5,9 @@ mod commands;
 mod faults;
 mod guests;
 mod idle;
+mod kernels;
 mod linux;
+mod memtest;
 mod plan;
 mod xapic;
 
@@ -26,6 +28,7 @@ fn main() {
         faults::trials(),
         guests::trials(),
         idle::trials(),
+        kernels::trials(),
         linux::trials(),
         xapic::trials(),
         plan::trials(),
