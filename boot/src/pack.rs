@@ -69,21 +69,25 @@ struct Loaded {
     index: BlobIndex,
     path: PathBuf,
     // Of a file that is used as an initramfs nobody asks.
-    kind: Result<KernelKind, String>,
+    kinds: Result<Vec<KernelKind>, String>,
 }
 
 impl<F: FnMut(&Source) -> anyhow::Result<PathBuf>> Packer<F> {
     /// Puts a guest's kernel into the bundle, if it is one.
     fn kernel(&mut self, guest: &Guest) -> Result<(BlobIndex, KernelKind), Problem> {
         let input = &guest.kernel;
-        let (loaded, kind) = self
+        let (loaded, kinds) = self
             .load(input)
-            .and_then(|loaded| loaded.kind.clone().map(|kind| (loaded, kind)))
+            .and_then(|loaded| loaded.kinds.clone().map(|kinds| (loaded, kinds)))
             .map_err(|message| problem(guest, "kernel", input, &message))?;
-        if let Some(wanted) = guest.kind.filter(|&wanted| wanted != kind) {
+        let [default, ..] = kinds[..] else { unreachable!("a kernel is of at least one kind") };
+        let kind = guest.kind.unwrap_or(default);
+        if !kinds.contains(&kind) {
             let path = loaded.path.display();
+            let names: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+            let is = names.join(" or ");
             let message = format!(
-                "{path} is of kind {kind}, but kind = \"{wanted}\"; write kind = \"{kind}\" or leave it out"
+                "{path} is of kind {is}, but kind = \"{kind}\"; write kind = \"{default}\" or leave it out"
             );
             return Err(problem(guest, "kernel", input, &message));
         }
@@ -100,10 +104,10 @@ impl<F: FnMut(&Source) -> anyhow::Result<PathBuf>> Packer<F> {
                     source => (self.resolve)(source).map_err(|error| format!("{error:#}"))?,
                 };
                 let content = read(&path)?;
-                let kind =
+                let kinds =
                     recognise(&content).map_err(|why| format!("{} is {why}", path.display()));
                 let index = self.writer.add_blob(input.source.name(), content);
-                Ok(entry.insert(Loaded { index, path, kind }).clone())
+                Ok(entry.insert(Loaded { index, path, kinds }).clone())
             }
         }
     }

@@ -88,7 +88,7 @@ fn each_source_is_resolved_once_and_stored_once() {
     assert_eq!(
         asked,
         [
-            Source::Debian { package: "linux-image-cloud-amd64".into() },
+            Source::Debian { package: "linux-image-cloud-amd64".into(), file: None },
             Source::Busybox { script: folder.0.path().join("init") }
         ]
     );
@@ -129,7 +129,7 @@ fn files_that_are_no_kernels() {
         ]),
         [
             "DIR/m.toml:5:10: guest \"g0\": kernel = \"init.sh\": DIR/init.sh is a script; \
-             a bzImage or an ELF64 executable is needed",
+             a bzImage, an ELF64 executable, a PVH kernel or a Multiboot kernel is needed",
             "DIR/m.toml:10:10: guest \"g1\": kernel = \"empty\": DIR/empty is empty",
             "DIR/m.toml:15:10: guest \"g2\": kernel = \".\": DIR/. is not a regular file",
             "DIR/m.toml:21:10: guest \"g3\": initrd = \"empty\": DIR/empty is empty",

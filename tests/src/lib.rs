@@ -10,7 +10,7 @@ mod console;
 mod permit;
 mod summary;
 
-pub use boot::{Boot, DEMO, Guest};
+pub use boot::{Boot, DEMO, Guest, program, program_as_elf32};
 pub use cli::{Finished, xtask};
 pub use console::{Console, End};
 pub use permit::Permit;

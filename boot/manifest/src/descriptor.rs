@@ -94,18 +94,24 @@ impl fmt::Display for Cores {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum KernelKind {
-    /// A Linux bzImage, entered by the 64-bit boot protocol.
+    /// A Linux bzImage, entered by the 64-bit boot protocol, or by the 32-bit one where it has no 64-bit entry point.
     BzImage,
     /// An ELF64 executable, entered like a 64-bit Linux kernel.
     Elf64,
+    /// An ELF executable, entered where its PVH note says.
+    Pvh,
+    /// A Multiboot 1 kernel.
+    Multiboot,
 }
 
 impl KernelKind {
-    /// The name that the manifest uses: `bzimage` or `elf64`.
+    /// The name that the manifest uses: `bzimage`, `elf64`, `pvh` or `multiboot`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::BzImage => "bzimage",
             Self::Elf64 => "elf64",
+            Self::Pvh => "pvh",
+            Self::Multiboot => "multiboot",
         }
     }
 }

@@ -30,6 +30,8 @@ const KERNEL_MUST: &str =
     "a path such as \"vmlinuz\", or { debian = \"PACKAGE\" } for the kernel of a Debian package";
 const PACKAGE_MUST: &str = "the name of a Debian package: a-z, 0-9, '+', '-' and '.', \
                             for example { debian = \"linux-image-cloud-amd64\" }";
+const PACKAGE_FILE_MUST: &str = "a path within the package, for example \
+                                 { debian = \"memtest86+\", file = \"boot/memtest86+x64.bin\" }";
 const INITRD_MUST: &str = "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script";
 
 /// What was read of a `[[guest]]`. Name and cores are kept apart from the guest so that two guests with the same are
@@ -64,7 +66,12 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
         .require("kernel", at, "{ debian = \"linux-image-cloud-amd64\" }")
         .and_then(|setting| kernel(reader, &setting));
     let kind = optional(&section, "kind", |setting| {
-        setting.one_of(&[("bzimage", KernelKind::BzImage), ("elf64", KernelKind::Elf64)])
+        setting.one_of(&[
+            ("bzimage", KernelKind::BzImage),
+            ("elf64", KernelKind::Elf64),
+            ("pvh", KernelKind::Pvh),
+            ("multiboot", KernelKind::Multiboot),
+        ])
     });
     let initrd = optional(&section, "initrd", |setting| initrd(reader, setting));
     let command_line = optional(&section, "cmdline", |setting| {
@@ -145,19 +152,24 @@ fn memory(setting: &Setting<'_, '_, '_>) -> Option<u64> {
 }
 
 fn kernel(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {
-    if let Some(package) = setting.table_of("debian") {
+    if let Some((package, file)) = setting.table_of("debian", Some("file")) {
         if !is_package(package) {
             setting.report(PACKAGE_MUST);
             return None;
         }
-        return Some(input(reader, setting, Source::Debian { package: package.to_owned() }));
+        if !file.is_none_or(is_path_within) {
+            setting.report(PACKAGE_FILE_MUST);
+            return None;
+        }
+        let (package, file) = (package.to_owned(), file.map(str::to_owned));
+        return Some(input(reader, setting, Source::Debian { package, file }));
     }
     let path = setting.string_that(is_path, KERNEL_MUST)?;
     Some(input(reader, setting, Source::File(reader.path(&path))))
 }
 
 fn initrd(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {
-    if let Some(script) = setting.table_of("busybox") {
+    if let Some((script, _)) = setting.table_of("busybox", None) {
         if !is_path(script) {
             setting.report(INITRD_MUST);
             return None;
@@ -174,6 +186,11 @@ fn input(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>, source: Source) -> 
 
 fn is_path(path: &str) -> bool {
     !path.is_empty() && !path.contains('\0')
+}
+
+/// Whether a path stays in the folder that it starts in.
+fn is_path_within(path: &str) -> bool {
+    is_path(path) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// Debian Policy 5.6.1. The name ends up on a command line, so it must not look like an option or a path.

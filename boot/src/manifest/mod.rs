@@ -63,6 +63,8 @@ pub enum Source {
     Debian {
         /// The package, for instance `linux-image-cloud-amd64`. A well-formed name: no option, no path.
         package: String,
+        /// Which of the package's files it is, a path without a first `/`; without it, the only kernel in `boot/`.
+        file: Option<String>,
     },
     /// An initramfs with busybox, to be made.
     Busybox {
@@ -77,7 +79,7 @@ impl Source {
     pub fn name(&self) -> String {
         let name = match self {
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
-            Self::Debian { package } => package.as_str().into(),
+            Self::Debian { package, .. } => package.as_str().into(),
             Self::Busybox { .. } => "busybox initramfs".into(),
         };
         let mut clean: String =

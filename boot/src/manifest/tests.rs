@@ -54,7 +54,10 @@ fn a_good_manifest() {
     let manifest = parse(GOOD).unwrap();
     let [web, probe] = manifest.guests() else { panic!("two guests") };
     assert_eq!((web.name.as_str(), &web.cores, web.memory), ("web", &Cores::Count(2), 1 << 30));
-    assert_eq!(web.kernel.source, Source::Debian { package: "linux-image-cloud-amd64".into() });
+    assert_eq!(
+        web.kernel.source,
+        Source::Debian { package: "linux-image-cloud-amd64".into(), file: None }
+    );
     assert_eq!(
         web.initrd.as_ref().unwrap().source,
         Source::Busybox { script: "/m/init.sh".into() }
@@ -74,6 +77,21 @@ fn a_good_manifest() {
     assert_eq!(
         (manifest.requirements().cores(), manifest.requirements().memory()),
         (3, (1 << 30) + (16 << 20))
+    );
+}
+
+#[test]
+fn one_of_several_kernels_in_a_package() {
+    let text = GOOD.replace(
+        "{ debian = \"linux-image-cloud-amd64\" }",
+        "{ debian = \"memtest86+\", file = \"boot/memtest86+x64.bin\" }",
+    );
+    assert_eq!(
+        parse(&text).unwrap().guests()[0].kernel.source,
+        Source::Debian {
+            package: "memtest86+".into(),
+            file: Some("boot/memtest86+x64.bin".into())
+        }
     );
 }
 
@@ -244,6 +262,15 @@ fn kernels() {
             format!("5:10: guest \"web\": kernel = {value}: {must}")
         );
     }
+    for file in ["", "/boot/a", "boot/../a", "..", "boot//a", "a\\u0000"] {
+        let value = format!("{{ debian = \"memtest86+\", file = \"{file}\" }}");
+        let must = "a path within the package, for example { debian = \"memtest86+\", \
+                    file = \"boot/memtest86+x64.bin\" }";
+        assert_eq!(
+            with("kernel", &value),
+            format!("5:10: guest \"web\": kernel = {value}: must be {must}")
+        );
+    }
     assert_eq!(
         with("kernel", ""),
         "1:1: guest \"web\": \"kernel\" is missing; \
@@ -255,7 +282,7 @@ fn kernels() {
 fn the_other_keys() {
     let long = "x".repeat(2048);
     for (key, value, must) in [
-        ("kind", "\"pe\"", "\"bzimage\" or \"elf64\""),
+        ("kind", "\"pe\"", "\"bzimage\" or \"elf64\" or \"pvh\" or \"multiboot\""),
         (
             "initrd",
             "{ script = \"x\" }",

@@ -87,6 +87,8 @@ pub fn place(
         let kind = match guest.kind {
             KernelKind::BzImage => Kind::BzImage,
             KernelKind::Elf64 => Kind::Elf64,
+            KernelKind::Pvh => Kind::Pvh,
+            KernelKind::Multiboot => Kind::Multiboot,
             _ => return Err(CannotPlace::Kind(name)),
         };
         let planned = || CannotPlace::Planned(name.clone());

@@ -15,5 +15,6 @@ pub mod run;
 pub mod shared;
 pub mod statistics;
 pub mod stop;
+pub mod tsc;
 pub mod vcpu;
 pub mod walk;

@@ -1,8 +1,10 @@
 //! Which MSRs a guest has. Everything that is not named here is #GP.
 
-use super::apic::{self, Identities, LocalApic, Mode};
+use super::apic::{self, Identities, LocalApic};
 use super::control_registers::GeneralProtection;
+use super::tsc::Tsc;
 use crate::arch::apic::register;
+use crate::arch::cpu;
 use crate::arch::msr::Msr;
 use crate::vmx::bitmap::{MsrBitmap, MsrBitmapFrame, NotCovered};
 
@@ -17,7 +19,7 @@ use Pass::{Both, Read, Write};
 
 /// The registers that guests use without exits, with the reason why each is safe.
 const PASSED: &[(u32, Pass, &str)] = &[
-    (0x10, Read, "the TSC, with the guest's offset"),
+    (Msr::TSC.number(), Read, "the TSC, with the guest's offset"),
     (Msr::SYSENTER_CS.number(), Both, "switched by the VMCS"),
     (Msr::SYSENTER_ESP.number(), Both, "switched by the VMCS"),
     (Msr::SYSENTER_EIP.number(), Both, "switched by the VMCS"),
@@ -58,34 +60,42 @@ const VECTOR_WORDS: u32 = 8;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8FF;
 
-/// The MSR bitmaps of a guest. All its processors share them; each is under the one that its
-/// APIC's mode asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Bitmaps {
-    /// Set up by [`allow`].
-    pub without_x2apic: MsrBitmapFrame,
-    /// Set up by [`allow`] and [`allow_x2apic`].
-    pub with_x2apic: MsrBitmapFrame,
+/// In which bitmap a processor's accesses are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its APIC is in x2APIC mode: that has its registers passed.
+    pub x2apic: bool,
+    /// Its `IA32_TSC_ADJUST` is the hardware's: reading is passed.
+    pub tsc_adjust: bool,
 }
 
+/// The MSR bitmaps of a guest, one for each [`Choice`]. All its processors share them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bitmaps([[MsrBitmapFrame; 2]; 2]);
+
 impl Bitmaps {
-    /// The bitmap for a mode of the APIC.
-    pub const fn for_mode(&self, mode: Mode) -> MsrBitmapFrame {
-        match mode {
-            Mode::X2Apic => self.with_x2apic,
-            Mode::XApic | Mode::Disabled => self.without_x2apic,
-        }
+    /// Makes them all: `make` gives the frame of a bitmap that it has set up.
+    pub fn new<E>(mut make: impl FnMut(Choice) -> Result<MsrBitmapFrame, E>) -> Result<Self, E> {
+        let mut of = |x2apic, tsc_adjust| make(Choice { x2apic, tsc_adjust });
+        Ok(Self([[of(false, false)?, of(false, true)?], [of(true, false)?, of(true, true)?]]))
+    }
+
+    /// The bitmap for a choice.
+    pub const fn choose(&self, choice: Choice) -> MsrBitmapFrame {
+        self.0[choice.x2apic as usize][choice.tsc_adjust as usize]
     }
 }
 
-/// Sets a bitmap up from the list, with the x2APIC's registers denied.
-pub fn allow(bitmap: &mut MsrBitmap) -> Result<(), NotCovered> {
+/// Sets a bitmap up from the lists.
+pub fn allow(bitmap: &mut MsrBitmap, choice: Choice) -> Result<(), NotCovered> {
     bitmap.deny_all();
-    allow_listed(bitmap, PASSED)
-}
-
-/// Lets the x2APIC's registers through as well.
-pub fn allow_x2apic(bitmap: &mut MsrBitmap) -> Result<(), NotCovered> {
+    allow_listed(bitmap, PASSED)?;
+    if choice.tsc_adjust {
+        bitmap.allow_read(TSC_ADJUST)?;
+    }
+    if !choice.x2apic {
+        return Ok(());
+    }
     allow_listed(bitmap, PASSED_X2APIC)?;
     for group in PASSED_VECTORS {
         for word in 0..VECTOR_WORDS {
@@ -109,8 +119,9 @@ fn allow_listed(bitmap: &mut MsrBitmap, list: &[(u32, Pass, &str)]) -> Result<()
 
 /// Base, mode and BSP bits of the local APIC.
 const APIC_BASE: u32 = Msr::APIC_BASE.number();
-/// The time-stamp counter.
-const TSC: u32 = 0x10;
+/// The time-stamp counter, and what was added to it.
+const TSC: u32 = Msr::TSC.number();
+const TSC_ADJUST: u32 = Msr::TSC_ADJUST.number();
 /// Platform ID: for microcode updates.
 const PLATFORM_ID: u32 = 0x17;
 /// Microcode revision; Linux writes 0 before it reads.
@@ -122,12 +133,22 @@ const DEBUG_CONTROL: u32 = 0x1D9;
 /// Fast strings on; branch-trace store and PEBS unavailable (SDM Vol. 4, table 2-2).
 const MISC_ENABLE_VALUE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
 
+/// `IA32_TSC_ADJUST` of the core that asks, where it has that register (SDM Vol. 3B, 18.17.3).
+pub fn tsc_adjust() -> Option<u64> {
+    /// CPUID.7.0:EBX.TSC_ADJUST.
+    const PRESENT: u32 = 1 << 1;
+    let has = cpu::cpuid(0, 0).eax >= 7 && cpu::cpuid(7, 0).ebx & PRESENT != 0;
+    has.then(|| Msr::TSC_ADJUST.read())
+}
+
 /// The processor that accesses an MSR.
 pub struct Accessor<'a> {
     /// Its local APIC.
     pub apic: &'a mut LocalApic,
     /// Whom its interrupts can reach.
     pub identities: &'a Identities,
+    /// Its time-stamp counter.
+    pub tsc: Tsc,
 }
 
 /// What a trapped write asks the caller to do.
@@ -139,6 +160,8 @@ pub enum Effect {
     Apic(apic::Effect),
     /// Make the guest's TSC show this.
     Tsc(u64),
+    /// Make its `IA32_TSC_ADJUST` this.
+    TscAdjust(u64),
 }
 
 impl Accessor<'_> {
@@ -147,6 +170,7 @@ impl Accessor<'_> {
         match msr {
             APIC_BASE => Ok(self.apic.base()),
             X2APIC_FIRST..=X2APIC_LAST => self.apic.read_x2apic(msr),
+            TSC_ADJUST => self.tsc.adjust().ok_or(GeneralProtection),
             PLATFORM_ID | MICROCODE_REVISION | DEBUG_CONTROL => Ok(0),
             MISC_ENABLE => Ok(MISC_ENABLE_VALUE),
             _ => Err(GeneralProtection),
@@ -161,6 +185,7 @@ impl Accessor<'_> {
                 self.apic.write_x2apic(msr, value, self.identities).map(Effect::Apic)
             }
             TSC => Ok(Effect::Tsc(value)),
+            TSC_ADJUST if self.tsc.adjust().is_some() => Ok(Effect::TscAdjust(value)),
             APIC_BASE => self.apic.write_base(value, self.identities).map(Effect::Apic),
             MICROCODE_REVISION | DEBUG_CONTROL if value == 0 => Ok(Effect::None),
             MISC_ENABLE if value == MISC_ENABLE_VALUE => Ok(Effect::None),
@@ -171,6 +196,7 @@ impl Accessor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::apic::Mode;
     use super::*;
     use crate::arch::apic::BASE_X2APIC;
 
@@ -203,7 +229,8 @@ mod tests {
     fn an_unknown_register_is_a_fault() {
         let (mut apic, identities) = (LocalApic::new(0), Identities::new(1));
         let base = apic.base() | BASE_X2APIC;
-        let mut accessor = Accessor { apic: &mut apic, identities: &identities };
+        let mut accessor =
+            Accessor { apic: &mut apic, identities: &identities, tsc: Tsc::new(None) };
         // In xAPIC mode, then in x2APIC mode.
         for _ in 0..2 {
             // Feature control, SMM base, SMI count, VMX capabilities, machine checks, MTRRs, TSC
@@ -224,7 +251,8 @@ mod tests {
     fn the_x2apics_registers_are_faults_until_it_is_on() {
         let (mut apic, identities) = (LocalApic::new(0), Identities::new(1));
         let base = apic.base() | BASE_X2APIC;
-        let mut accessor = Accessor { apic: &mut apic, identities: &identities };
+        let mut accessor =
+            Accessor { apic: &mut apic, identities: &identities, tsc: Tsc::new(None) };
         for msr in X2APIC_FIRST..=X2APIC_LAST {
             assert_eq!(accessor.read(msr), Err(GeneralProtection), "{msr:#x}");
             assert_eq!(accessor.write(msr, 0), Err(GeneralProtection), "{msr:#x}");

@@ -17,7 +17,7 @@ use crate::memory::{
 use crate::vmx::bitmap::{IoBitmap, MsrBitmap, MsrBitmapFrame, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
-use crate::vmx::start::{self, Start, Start64};
+use crate::vmx::start;
 use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -191,9 +191,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     let mut registers = Registers::default();
     let start = if id == 0 {
         // SAFETY: the caller's contract.
-        let entry = unsafe { partition.prepare(core)? };
-        registers.0[switch::reg::RSI] = entry.rsi;
-        Some(entry)
+        Some(unsafe { partition.prepare(core)? })
     } else if shared.attend(slot) == Wanted::Leave {
         return Ok(());
     } else {
@@ -214,18 +212,8 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
         vmcs
     };
     if let Some(entry) = start {
-        start::set_guest(
-            &mut vmcs,
-            &Start::Long(Start64 {
-                rip: entry.rip,
-                rsp: entry.rsp,
-                cr3: entry.cr3,
-                gdt_base: entry.gdt_base,
-                gdt_limit: entry.gdt_limit,
-                code: loader::CODE_SELECTOR,
-                data: loader::DATA_SELECTOR,
-            }),
-        )?;
+        start::set_guest(&mut vmcs, &entry.start)?;
+        registers = entry.registers;
     }
     let mut vcpu =
         Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);
@@ -318,8 +306,8 @@ impl Partition {
         let confinement = Confinement {
             eptp: ept.eptp(false),
             vpid: self.vpid,
-            // After reset the APIC is in xAPIC mode.
-            msr_bitmap: bitmaps.without_x2apic,
+            // That with the least passed, until there is a processor to choose.
+            msr_bitmap: bitmaps.choose(msr::Choice { x2apic: false, tsc_adjust: false }),
             io_bitmaps,
             cr0_mask: control_registers::CR0_OWNED,
             cr4_mask: control_registers::CR4_OWNED,
@@ -343,19 +331,15 @@ impl Partition {
 }
 
 fn msr_bitmaps(frames: &mut RunFrames) -> Result<msr::Bitmaps, StartError> {
-    let (without, with) = (frames.take()?, frames.take()?);
-    // SAFETY: the frames were allocated just now, zeroed and mapped, and are the run's until all its
-    // VMCSs are clear; the type is plain bytes of a frame's size.
-    unsafe {
-        msr::allow(&mut *(direct(without).as_u64() as *mut MsrBitmap))?;
-        let bitmap = &mut *(direct(with).as_u64() as *mut MsrBitmap);
-        msr::allow(bitmap)?;
-        msr::allow_x2apic(bitmap)?;
-        Ok(msr::Bitmaps {
-            without_x2apic: MsrBitmapFrame::new(without),
-            with_x2apic: MsrBitmapFrame::new(with),
-        })
-    }
+    msr::Bitmaps::new(|choice| {
+        let frame = frames.take()?;
+        // SAFETY: the frame was allocated just now, zeroed and mapped, and is the run's until all its
+        // VMCSs are clear; the type is plain bytes of a frame's size.
+        unsafe {
+            msr::allow(&mut *(direct(frame).as_u64() as *mut MsrBitmap), choice)?;
+            Ok(MsrBitmapFrame::new(frame))
+        }
+    })
 }
 
 /// EPT for the guest's RAM and nothing else: what is not mapped exits.

@@ -4,6 +4,7 @@
 //! executable linked at 2 MiB. It is entered as a 64-bit Linux kernel is: long mode, the first
 //! 4 GiB mapped one to one, interrupts off, `rsi` pointing at Linux's `boot_params`. So a guest
 //! runs wherever a Linux kernel does, and nothing in it knows Bulkhead but where that is tested.
+//! Two are entered in 32-bit protected mode instead: see [`entry32`].
 //!
 //! ```text
 //! #![no_std]
@@ -34,6 +35,7 @@ pub mod apic;
 pub mod boot;
 pub mod console;
 pub mod cpu;
+pub mod entry32;
 pub mod fault;
 pub mod interrupts;
 pub mod ioapic;

@@ -6,7 +6,10 @@ mod containment;
 mod faults;
 mod guests;
 mod idle;
+mod kernels;
+mod lifecycle;
 mod linux;
+mod memtest;
 mod plan;
 mod smp;
 mod xapic;
@@ -29,6 +32,8 @@ fn main() {
         faults::trials(),
         guests::trials(),
         idle::trials(),
+        lifecycle::trials(),
+        kernels::trials(),
         linux::trials(),
         smp::trials(),
         xapic::trials(),

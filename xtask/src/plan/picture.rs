@@ -74,7 +74,7 @@ const PATTERNS: &str = r#"  </style>
       <line class="hatch" x1="0" y1="0" x2="0" y2="8"/>
     </pattern>
     <pattern id="stripes" width="10" height="10" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">
-      <rect width="3" height="10" fill="white" fill-opacity="0.4"/>
+      <rect width="3" height="10" fill="white" fill-opacity="0.3"/>
     </pattern>
   </defs>
 "#;

@@ -99,6 +99,7 @@ pub const LEAF_1_EDX: &[Feature] = &[
 /// Leaf 7, subleaf 0, EBX.
 pub const LEAF_7_EBX: &[Feature] = &[
     feature(0, Nothing, "FSGSBASE", "segment bases are the guest's"),
+    feature(1, Nothing, "TSC_ADJUST", "changes the guest's TSC offset"),
     feature(3, Nothing, "BMI1", PLAIN),
     feature(5, Avx, "AVX2", VECTOR),
     feature(6, Nothing, "FDP_EXCPTN_ONLY", "tells how the FPU behaves"),

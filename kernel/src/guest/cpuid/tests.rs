@@ -124,8 +124,8 @@ fn features_that_must_stay_hidden_are() {
     // MCE, MTRR, MCA, PSN, DS, ACPI, TM, PBE
     hidden(basic.edx, &[7, 12, 14, 18, 21, 22, 29, 31]);
     let leaf_7 = filter(7, 0, ones, &GUEST);
-    // TSC_ADJUST, SGX, HLE, RTM, PQM, MPX, PQE, PT
-    hidden(leaf_7.ebx, &[1, 2, 4, 11, 12, 14, 15, 25]);
+    // SGX, HLE, RTM, PQM, MPX, PQE, PT
+    hidden(leaf_7.ebx, &[2, 4, 11, 12, 14, 15, 25]);
     // PKU, OSPKE, WAITPKG, CET_SS, LA57, KL, ENQCMD, SGX_LC, PKS
     hidden(leaf_7.ecx, &[3, 4, 5, 7, 16, 23, 29, 30, 31]);
     // HYBRID, PCONFIG, LBR, IBT, AMX, IBRS, STIBP, L1D_FLUSH, ARCH_CAPABILITIES, CORE_CAPABILITIES, SSBD

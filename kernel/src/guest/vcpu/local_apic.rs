@@ -21,7 +21,7 @@ impl Vcpu {
     }
 
     fn enter_apic_mode(&mut self, mode: Mode) {
-        self.vmcs.set_msr_bitmap(self.bitmaps.for_mode(mode));
+        self.choose_msr_bitmap();
         if mode == Mode::Disabled {
             // Nobody sends it anything any more. What is pending or in service is lost (SDM Vol. 3A, 11.4.3).
             hardware::quiesce();

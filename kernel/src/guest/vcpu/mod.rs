@@ -17,6 +17,7 @@ use super::report::{self, Report};
 use super::run::Prepared;
 use super::shared::{Shared, Slot, Wanted};
 use super::stop::{Fault, Stop};
+use super::tsc::Tsc;
 use crate::arch::cpu::{self, rdtsc};
 use crate::arch::switch::{ExitHandler, Next, Registers, reg};
 use crate::arch::{apic, vector};
@@ -90,6 +91,7 @@ pub struct Vcpu {
     clock: Clock,
     id: u32,
     apic: LocalApic,
+    tsc: Tsc,
     permitted_xcr0: u64,
     xcr0: u64,
     rdtscp: bool,
@@ -101,7 +103,7 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// A processor as after reset. The VMCS must be set up, with the bitmap for xAPIC mode.
+    /// A processor as after reset. The VMCS must be set up.
     pub fn new(
         vmcs: CurrentVmcs,
         prepared: &Prepared,
@@ -110,13 +112,14 @@ impl Vcpu {
         clock: Clock,
         capabilities: &Capabilities,
     ) -> Self {
-        Self {
+        let mut vcpu = Self {
             vmcs,
             bitmaps: prepared.bitmaps,
             ram: prepared.ram,
             clock,
             id: slot.id,
             apic: LocalApic::new(slot.id),
+            tsc: Tsc::new(msr::tsc_adjust()),
             shared,
             slot,
             permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
@@ -125,7 +128,9 @@ impl Vcpu {
             invpcid: capabilities.has(Secondary::INVPCID),
             nmi_pending: false,
             attend: false,
-        }
+        };
+        vcpu.choose_msr_bitmap();
+        vcpu
     }
 
     /// Ends the guest because VMLAUNCH or VMRESUME itself failed.

@@ -4,7 +4,7 @@ use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
 use super::super::cpuid::{self, GuestCpu};
 use super::super::mmio;
-use super::super::msr::{Accessor, Effect};
+use super::super::msr::{Accessor, Choice, Effect};
 use super::super::report;
 use super::super::stop::Stop;
 use super::{Served, Vcpu};
@@ -66,16 +66,32 @@ impl Vcpu {
             Ok(Effect::None) => Served::Done,
             Ok(Effect::Apic(effect)) => self.apic_effect(effect),
             Ok(Effect::Tsc(value)) => {
-                let offset = value.wrapping_sub(rdtsc());
-                self.vmcs.write(GuestField::TSC_OFFSET, offset);
-                Served::Done
+                self.tsc.set(value, rdtsc());
+                self.move_tsc()
+            }
+            Ok(Effect::TscAdjust(value)) => {
+                self.tsc.set_adjust(value);
+                self.move_tsc()
             }
             Err(fault) => fault.into(),
         }
     }
 
+    fn move_tsc(&mut self) -> Served {
+        self.vmcs.write(GuestField::TSC_OFFSET, self.tsc.offset());
+        self.choose_msr_bitmap();
+        Served::Done
+    }
+
+    /// Puts the MSR bitmap in force that goes with the APIC's mode and the TSC's adjustment.
+    pub(super) fn choose_msr_bitmap(&mut self) {
+        let x2apic = self.apic.mode() == ApicMode::X2Apic;
+        let tsc_adjust = self.tsc.reads_as_hardware();
+        self.vmcs.set_msr_bitmap(self.bitmaps.choose(Choice { x2apic, tsc_adjust }));
+    }
+
     fn accessor(&mut self) -> Accessor<'_> {
-        Accessor { apic: &mut self.apic, identities: &self.shared.identities }
+        Accessor { apic: &mut self.apic, identities: &self.shared.identities, tsc: self.tsc }
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
