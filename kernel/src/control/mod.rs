@@ -4,6 +4,7 @@ pub mod boot;
 pub mod clock;
 pub mod cores;
 pub mod framebuffer;
+pub mod guest;
 pub mod log;
 pub mod machine;
 pub mod memory_map;

@@ -1,6 +1,7 @@
 //! Policy: what each exit means, what a guest may see, how it is loaded.
 
 pub mod acpi;
+pub mod activity;
 pub mod apic;
 pub mod clock;
 pub mod control_registers;

@@ -1,10 +1,10 @@
 //! Which MSRs a guest has. Everything that is not named here is #GP.
 
-use super::apic::{self, Command, Delivery, LvtWrite, Shadow};
+use super::apic::{self, Identities, LocalApic, Mode};
 use super::control_registers::GeneralProtection;
-use crate::arch::apic::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, register};
+use crate::arch::apic::register;
 use crate::arch::msr::Msr;
-use crate::vmx::bitmap::{MsrBitmap, NotCovered};
+use crate::vmx::bitmap::{MsrBitmap, MsrBitmapFrame, NotCovered};
 
 /// Which accesses go to the hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,10 @@ const PASSED: &[(u32, Pass, &str)] = &[
     (Msr::FMASK.number(), Both, "unused in root mode"),
     (Msr::KERNEL_GS_BASE.number(), Both, "unused in root mode"),
     (Msr::TSC_AUX.number(), Both, "unused in root mode"),
+];
+
+/// The same for a guest whose APIC is in x2APIC mode. In the other modes these are #GP.
+const PASSED_X2APIC: &[(u32, Pass, &str)] = &[
     (register::VERSION, Read, "constant"),
     (register::TPR, Both, "this core's interrupts are the guest's"),
     (register::PPR, Read, "this core's interrupts are the guest's"),
@@ -50,20 +54,54 @@ const PASSED_VECTORS: [u32; 3] = [register::ISR, register::TMR, register::IRR];
 /// How many there are in a group.
 const VECTOR_WORDS: u32 = 8;
 
-/// Sets the bitmap up from the list.
+/// The MSRs of the x2APIC, which there are in that mode alone (SDM Vol. 3A, 11.12.2).
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x8FF;
+
+/// The MSR bitmaps of a guest. All its processors share them; each is under the one that its
+/// APIC's mode asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Bitmaps {
+    /// Set up by [`allow`].
+    pub without_x2apic: MsrBitmapFrame,
+    /// Set up by [`allow`] and [`allow_x2apic`].
+    pub with_x2apic: MsrBitmapFrame,
+}
+
+impl Bitmaps {
+    /// The bitmap for a mode of the APIC.
+    pub const fn for_mode(&self, mode: Mode) -> MsrBitmapFrame {
+        match mode {
+            Mode::X2Apic => self.with_x2apic,
+            Mode::XApic | Mode::Disabled => self.without_x2apic,
+        }
+    }
+}
+
+/// Sets a bitmap up from the list, with the x2APIC's registers denied.
 pub fn allow(bitmap: &mut MsrBitmap) -> Result<(), NotCovered> {
     bitmap.deny_all();
-    for &(msr, pass, _why) in PASSED {
+    allow_listed(bitmap, PASSED)
+}
+
+/// Lets the x2APIC's registers through as well.
+pub fn allow_x2apic(bitmap: &mut MsrBitmap) -> Result<(), NotCovered> {
+    allow_listed(bitmap, PASSED_X2APIC)?;
+    for group in PASSED_VECTORS {
+        for word in 0..VECTOR_WORDS {
+            bitmap.allow_read(group + word)?;
+        }
+    }
+    Ok(())
+}
+
+fn allow_listed(bitmap: &mut MsrBitmap, list: &[(u32, Pass, &str)]) -> Result<(), NotCovered> {
+    for &(msr, pass, _why) in list {
         if pass != Write {
             bitmap.allow_read(msr)?;
         }
         if pass != Read {
             bitmap.allow_write(msr)?;
-        }
-    }
-    for group in PASSED_VECTORS {
-        for word in 0..VECTOR_WORDS {
-            bitmap.allow_read(group + word)?;
         }
     }
     Ok(())
@@ -83,17 +121,13 @@ const MISC_ENABLE: u32 = 0x1A0;
 const DEBUG_CONTROL: u32 = 0x1D9;
 /// Fast strings on; branch-trace store and PEBS unavailable (SDM Vol. 4, table 2-2).
 const MISC_ENABLE_VALUE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
-/// Physical address of the xAPIC page, which is not used in x2APIC mode.
-const APIC_PAGE: u64 = 0xFEE0_0000;
 
 /// The processor that accesses an MSR.
 pub struct Accessor<'a> {
-    /// Its virtual APIC ID.
-    pub id: u32,
-    /// Processors of the guest.
-    pub processors: u32,
-    /// What it has written to its APIC.
-    pub apic: &'a mut Shadow,
+    /// Its local APIC.
+    pub apic: &'a mut LocalApic,
+    /// Whom its interrupts can reach.
+    pub identities: &'a Identities,
 }
 
 /// What a trapped write asks the caller to do.
@@ -101,10 +135,8 @@ pub struct Accessor<'a> {
 pub enum Effect {
     /// Nothing more.
     None,
-    /// Write this x2APIC register of the hardware.
-    Apic(u32, u64),
-    /// Send this.
-    Interrupt(Command),
+    /// What the local APIC says.
+    Apic(apic::Effect),
     /// Make the guest's TSC show this.
     Tsc(u64),
 }
@@ -112,14 +144,9 @@ pub enum Effect {
 impl Accessor<'_> {
     /// A trapped RDMSR.
     pub fn read(&mut self, msr: u32) -> Result<u64, GeneralProtection> {
-        if let Some(kept) = self.apic.kept(msr) {
-            return Ok(*kept);
-        }
         match msr {
-            APIC_BASE => Ok(self.apic_base()),
-            register::ID => Ok(self.id.into()),
-            register::LDR => Ok(apic::logical_id(self.id).into()),
-            register::ICR => Ok(self.apic.icr),
+            APIC_BASE => Ok(self.apic.base()),
+            X2APIC_FIRST..=X2APIC_LAST => self.apic.read_x2apic(msr),
             PLATFORM_ID | MICROCODE_REVISION | DEBUG_CONTROL => Ok(0),
             MISC_ENABLE => Ok(MISC_ENABLE_VALUE),
             _ => Err(GeneralProtection),
@@ -127,100 +154,84 @@ impl Accessor<'_> {
     }
 
     /// A trapped WRMSR.
+    #[inline(always)]
     pub fn write(&mut self, msr: u32, value: u64) -> Result<Effect, GeneralProtection> {
         match msr {
+            X2APIC_FIRST..=X2APIC_LAST => {
+                self.apic.write_x2apic(msr, value, self.identities).map(Effect::Apic)
+            }
             TSC => Ok(Effect::Tsc(value)),
-            // Leaving x2APIC mode is not offered.
-            APIC_BASE if value == self.apic_base() => Ok(Effect::None),
+            APIC_BASE => self.apic.write_base(value, self.identities).map(Effect::Apic),
             MICROCODE_REVISION | DEBUG_CONTROL if value == 0 => Ok(Effect::None),
             MISC_ENABLE if value == MISC_ENABLE_VALUE => Ok(Effect::None),
-            register::ICR => {
-                let command = Command::decode(value, self.id, self.processors);
-                if command.delivery == Delivery::Refused {
-                    return Err(GeneralProtection);
-                }
-                self.apic.icr = value;
-                Ok(Effect::Interrupt(command))
-            }
-            register::LVT_CMCI | register::LVT_TIMER..=register::LVT_ERROR => {
-                match apic::lvt_write(msr, value) {
-                    LvtWrite::Fault => Err(GeneralProtection),
-                    LvtWrite::Pass(value) => Ok(Effect::Apic(msr, value)),
-                    LvtWrite::Keep(value) => {
-                        if let Some(kept) = self.apic.kept(msr) {
-                            *kept = value;
-                        }
-                        Ok(Effect::None)
-                    }
-                }
-            }
             _ => Err(GeneralProtection),
         }
-    }
-
-    fn apic_base(&self) -> u64 {
-        let boot = if self.id == 0 { BASE_BSP } else { 0 };
-        APIC_PAGE | BASE_ENABLE | BASE_X2APIC | boot
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::apic::BASE_X2APIC;
+
+    fn listed() -> impl Iterator<Item = &'static (u32, Pass, &'static str)> {
+        PASSED.iter().chain(PASSED_X2APIC)
+    }
 
     #[test]
     fn nothing_that_names_a_physical_core_is_passed() {
         for trapped in [register::ID, register::LDR, register::ICR] {
-            assert!(PASSED.iter().all(|&(msr, ..)| msr != trapped));
+            assert!(listed().all(|&(msr, ..)| msr != trapped));
         }
         for lvt in [register::LVT_CMCI, register::LVT_LINT0, register::LVT_LINT1] {
-            assert!(PASSED.iter().all(|&(msr, ..)| msr != lvt));
+            assert!(listed().all(|&(msr, ..)| msr != lvt));
         }
-        for &(msr, pass, why) in PASSED {
+        for &(msr, pass, why) in listed() {
             let lvt = (register::LVT_TIMER..=register::LVT_ERROR).contains(&msr);
             assert!(!lvt || pass == Read, "{why}");
         }
     }
 
     #[test]
+    fn the_x2apics_registers_are_in_their_list_alone() {
+        let of_x2apic = |msr: &u32| (X2APIC_FIRST..=X2APIC_LAST).contains(msr);
+        assert!(PASSED.iter().all(|(msr, ..)| !of_x2apic(msr)));
+        assert!(PASSED_X2APIC.iter().all(|(msr, ..)| of_x2apic(msr)));
+    }
+
+    #[test]
     fn an_unknown_register_is_a_fault() {
-        let mut shadow = Shadow::new();
-        let mut accessor = Accessor { id: 0, processors: 1, apic: &mut shadow };
-        // Feature control, SMM base, SMI count, VMX capabilities, machine checks, MTRRs, TSC
-        // deadline, RTIT, an AMD one, a hole.
-        for msr in [0x3A, 0x9E, 0x34, 0x480, 0x400, 0x2FF, 0x6E0, 0x570, 0xC001_0015, 0x4000_0000] {
+        let (mut apic, identities) = (LocalApic::new(0), Identities::new(1));
+        let base = apic.base() | BASE_X2APIC;
+        let mut accessor = Accessor { apic: &mut apic, identities: &identities };
+        // In xAPIC mode, then in x2APIC mode.
+        for _ in 0..2 {
+            // Feature control, SMM base, SMI count, VMX capabilities, machine checks, MTRRs, TSC
+            // deadline, RTIT, an AMD one, a hole.
+            for msr in
+                [0x3A, 0x9E, 0x34, 0x480, 0x400, 0x2FF, 0x6E0, 0x570, 0xC001_0015, 0x4000_0000]
+            {
+                assert_eq!(accessor.read(msr), Err(GeneralProtection), "{msr:#x}");
+                assert_eq!(accessor.write(msr, 0), Err(GeneralProtection), "{msr:#x}");
+            }
+            assert_eq!(accessor.read(register::EOI), Err(GeneralProtection), "write only");
+            assert_eq!(accessor.write(register::ID, 0), Err(GeneralProtection), "read only");
+            assert!(accessor.write(APIC_BASE, base).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_x2apics_registers_are_faults_until_it_is_on() {
+        let (mut apic, identities) = (LocalApic::new(0), Identities::new(1));
+        let base = apic.base() | BASE_X2APIC;
+        let mut accessor = Accessor { apic: &mut apic, identities: &identities };
+        for msr in X2APIC_FIRST..=X2APIC_LAST {
             assert_eq!(accessor.read(msr), Err(GeneralProtection), "{msr:#x}");
             assert_eq!(accessor.write(msr, 0), Err(GeneralProtection), "{msr:#x}");
         }
-        assert_eq!(accessor.read(register::EOI), Err(GeneralProtection), "write only");
-        assert_eq!(accessor.write(register::ID, 0), Err(GeneralProtection), "read only");
-    }
-
-    #[test]
-    fn ids_are_virtual() {
-        let mut shadow = Shadow::new();
-        let mut second = Accessor { id: 1, processors: 2, apic: &mut shadow };
-        assert_eq!(second.read(register::ID), Ok(1));
-        assert_eq!(second.read(register::LDR), Ok(2));
-        let base = second.read(APIC_BASE).unwrap();
-        assert_eq!(base & BASE_BSP, 0);
-        assert_eq!(second.write(APIC_BASE, base), Ok(Effect::None));
-        assert_eq!(second.write(APIC_BASE, base & !BASE_X2APIC), Err(GeneralProtection));
-    }
-
-    #[test]
-    fn kept_entries_read_back_and_do_nothing() {
-        let mut shadow = Shadow::new();
-        let mut accessor = Accessor { id: 0, processors: 1, apic: &mut shadow };
-        assert_eq!(accessor.write(register::LVT_LINT1, 0x400), Ok(Effect::None));
-        assert_eq!(accessor.read(register::LVT_LINT1), Ok(0x400));
-        assert_eq!(
-            accessor.write(register::LVT_TIMER, 0xEC),
-            Ok(Effect::Apic(register::LVT_TIMER, 0xEC))
-        );
-        let sent = Command::decode(0x4_0030, 0, 1);
-        assert_eq!(accessor.write(register::ICR, 0x4_0030), Ok(Effect::Interrupt(sent)));
-        assert_eq!(accessor.write(register::ICR, 0x200), Err(GeneralProtection), "SMI");
-        assert_eq!(accessor.read(register::ICR), Ok(0x4_0030), "what faulted was not kept");
+        let entered = Effect::Apic(apic::Effect::Mode(Mode::X2Apic));
+        assert_eq!(accessor.write(APIC_BASE, base), Ok(entered));
+        assert_eq!(accessor.read(APIC_BASE), Ok(base));
+        assert_eq!(accessor.read(register::ID), Ok(0));
     }
 }

@@ -1,8 +1,9 @@
 //! The virtual-machine control structure, set up in parts: host and controls here, the guest's
 //! state in [`start`].
 
+use super::bitmap::MsrBitmapFrame;
 use super::capability::Capabilities;
-use super::controls::{Entry as EntryControl, Primary};
+use super::controls::{Entry as EntryControl, Pin, Primary};
 use super::start;
 use crate::arch::cpu;
 use crate::arch::descriptors::HostSegments;
@@ -174,6 +175,22 @@ impl CurrentVmcs {
         unsafe { vmx::vmwrite(control::PRIMARY_PROCBASED_EXEC_CONTROLS, controls) };
     }
 
+    /// Ends what [`vmx::exit_at_next_entry`] began.
+    pub fn cancel_exit(&mut self) {
+        let timer = u64::from(Pin::PREEMPTION_TIMER.bits());
+        let controls = self.read_raw(control::PINBASED_EXEC_CONTROLS);
+        // SAFETY: `self` stands for a current VMCS; without the timer there is an exit less, that
+        // which was asked for.
+        unsafe { vmx::vmwrite(control::PINBASED_EXEC_CONTROLS, controls & !timer) };
+    }
+
+    /// Puts another MSR bitmap in force, from the next entry on (SDM Vol. 3C, 25.6.9).
+    pub fn set_msr_bitmap(&mut self, bitmap: MsrBitmapFrame) {
+        // SAFETY: `self` stands for a current VMCS; the value stands for a bitmap that is the
+        // guest's.
+        unsafe { vmx::vmwrite(control::MSR_BITMAPS_ADDR_FULL, bitmap.address().as_u64()) };
+    }
+
     /// "IA-32e mode guest" as the processor last saved it.
     pub fn guest_ia32e(&self) -> bool {
         self.read_raw(control::VMENTRY_CONTROLS) as u32 & EntryControl::GUEST_IA32E.bits() != 0
@@ -196,8 +213,8 @@ pub struct Confinement {
     pub eptp: u64,
     /// The guest's tag in the TLB, not 0.
     pub vpid: u16,
-    /// The MSR bitmap's frame.
-    pub msr_bitmap: HostPhysical,
+    /// The MSR bitmap at first.
+    pub msr_bitmap: MsrBitmapFrame,
     /// The I/O bitmaps' frames: low ports, high ports.
     pub io_bitmaps: [HostPhysical; 2],
     /// Bits of CR0 that the hypervisor owns.
@@ -244,7 +261,7 @@ pub unsafe fn set_controls(
     put(control::VMENTRY_MSR_LOAD_COUNT, 0)?;
     put(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0)?;
     put(control::TSC_OFFSET_FULL, 0)?;
-    put(control::MSR_BITMAPS_ADDR_FULL, confinement.msr_bitmap.as_u64())?;
+    put(control::MSR_BITMAPS_ADDR_FULL, confinement.msr_bitmap.address().as_u64())?;
     put(control::IO_BITMAP_A_ADDR_FULL, confinement.io_bitmaps[0].as_u64())?;
     put(control::IO_BITMAP_B_ADDR_FULL, confinement.io_bitmaps[1].as_u64())?;
     put(control::CR0_GUEST_HOST_MASK, confinement.cr0_mask)?;

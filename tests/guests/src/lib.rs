@@ -24,6 +24,8 @@
 //! Built with `--target x86_64-unknown-none --features metal --profile kernel`; the link
 //! arguments come from `build.rs`.
 //!
+//! The local APIC is in x2APIC mode, in which all but the guest *xapic* use it.
+//!
 //! There is one processor, no heap and no vector register: the target is soft-float.
 #![no_std]
 
@@ -40,3 +42,4 @@ pub mod port;
 pub mod power;
 pub mod start;
 pub mod suite;
+pub mod xapic;

@@ -8,6 +8,8 @@ mod idle;
 mod kernels;
 mod linux;
 mod memtest;
+mod plan;
+mod xapic;
 
 use std::sync::LazyLock;
 
@@ -28,6 +30,8 @@ fn main() {
         idle::trials(),
         kernels::trials(),
         linux::trials(),
+        xapic::trials(),
+        plan::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }
