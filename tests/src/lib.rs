@@ -9,9 +9,10 @@ mod cli;
 mod console;
 mod permit;
 mod summary;
+mod transcript;
 
 pub use boot::{Boot, DEMO, Guest};
 pub use cli::{Finished, xtask};
-pub use console::{Console, End};
+pub use console::{Console, End, GuestConsole};
 pub use permit::Permit;
 pub use summary::{Summary, said_of, summary};

@@ -2,6 +2,8 @@
 
 pub mod boot;
 pub mod clock;
+pub mod commands;
+pub mod consoles;
 pub mod cores;
 pub mod framebuffer;
 pub mod log;
@@ -11,3 +13,5 @@ pub mod panic;
 pub mod plan;
 pub mod power;
 pub mod service;
+pub mod shares;
+pub mod wire;

@@ -1,5 +1,7 @@
 //! The service core's loop: consoles, and guests that stop.
 
+use super::commands::{self, Command, MAX_COMMAND, Order};
+use super::consoles::{self, Consoles, Typed, answer, refuse};
 use super::cores::State;
 use super::log as console;
 use super::panic;
@@ -10,13 +12,10 @@ use crate::guest::run::Finished;
 use crate::guest::statistics::Grouped;
 use crate::guest::stop::{Fault, Stop};
 use crate::vmx::exit::ExitReason;
+use alloc::format;
 use alloc::vec::Vec;
+use core::fmt;
 use log::{error, info};
-
-/// Console bytes moved for one guest before the next has its turn.
-const CONSOLE_CHUNK: usize = 256;
-/// Bytes of input that wait for a guest to take them.
-const INPUT_BUFFER: usize = 256;
 
 /// Where a guest is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +23,16 @@ enum Life {
     Running,
     PoweredOff,
     Faulted,
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::PoweredOff => "powered off",
+            Self::Faulted => "faulted",
+        })
+    }
 }
 
 struct Guest {
@@ -40,6 +49,16 @@ const MOST_RESTARTS: u32 = 10;
 const RESTART_PERIOD: u64 = 60;
 
 impl Guest {
+    /// Whether its core has stopped running it, for whatever reason.
+    fn ended(&self) -> bool {
+        self.placed.core.state() != State::Running
+    }
+
+    /// Whether something that it wrote is not sent yet.
+    fn has_output(&self) -> bool {
+        consoles::has_output(&self.placed)
+    }
+
     /// Whether a guest that has ended may start again.
     fn again(&mut self) -> Life {
         let now = self.placed.seconds();
@@ -59,13 +78,14 @@ impl Guest {
 /// What the service core serves.
 pub struct Service {
     guests: Vec<Guest>,
-    input: heapless::Deque<u8, INPUT_BUFFER>,
+    consoles: Consoles,
 }
 
 impl Service {
-    /// Starts all guests.
-    pub fn new(placed: Vec<Placed>) -> Self {
-        let guests = placed
+    /// Starts all guests. `serial_interrupts` says whether the serial port interrupts.
+    pub fn new(placed: Vec<Placed>, serial_interrupts: bool) -> Self {
+        let consoles = Consoles::new(placed.len(), serial_interrupts);
+        let guests: Vec<_> = placed
             .into_iter()
             .map(|mut placed| {
                 let life = start(&mut placed);
@@ -73,64 +93,113 @@ impl Service {
                 Guest { placed, life, restarts: 0, period }
             })
             .collect();
-        Self { guests, input: heapless::Deque::new() }
+        Self { guests, consoles }
     }
 
     /// Serves until every guest has stopped; returns how many powered off, and how many faulted.
     pub fn run(&mut self) -> (usize, usize) {
         loop {
-            let mut busy = false;
-            for guest in &mut self.guests {
-                busy |= drain_console(guest);
-            }
+            let placed = |index: usize| &self.guests[index].placed;
+            let mut busy = self.consoles.transmit(placed);
+            self.consoles.report_losses(placed);
             busy |= self.pass_input();
+            let attached_ran = self.attached_runs();
             for guest in &mut self.guests {
-                if guest.life == Life::Running {
+                // What it wrote last comes before what is said of its end.
+                if guest.life == Life::Running && guest.ended() && !guest.has_output() {
                     check(guest);
+                    busy = true;
                 }
             }
+            self.attach_next(attached_ran);
             if self.guests.iter().all(|guest| guest.life != Life::Running) {
-                for guest in &mut self.guests {
-                    while drain_console(guest) {}
-                }
                 let count = |life| self.guests.iter().filter(|guest| guest.life == life).count();
                 return (count(Life::PoweredOff), count(Life::Faulted));
             }
-            if !busy {
+            if !busy && !self.consoles.interrupt_pending() {
                 // SAFETY: the handlers for the doorbell, the timer and the serial port take no lock.
                 unsafe { cpu::wait_for_interrupt() };
             }
         }
     }
 
-    /// Moves what was typed to the first guest that runs.
+    /// Moves what was typed to the guest that is attached, and obeys commands.
     fn pass_input(&mut self) -> bool {
-        let mut bytes = [0; INPUT_BUFFER];
-        let room = self.input.capacity() - self.input.len();
-        let taken = console::take_input(&mut bytes[..room]);
-        for &byte in &bytes[..taken] {
-            // There is room: no more was asked for.
-            let _ = self.input.push_back(byte);
+        let (any, typed) = self.consoles.receive(|index| &self.guests[index].placed);
+        match typed {
+            None => {}
+            Some(Typed::Line(line)) => self.obey(&line),
+            Some(Typed::TooLong) => {
+                refuse(format_args!("a command has at most {MAX_COMMAND} bytes"));
+            }
         }
-        let Some(guest) = self.guests.iter().find(|guest| guest.life == Life::Running) else {
-            self.input.clear();
-            return false;
+        any
+    }
+
+    /// Does what an operator asks for, or says why not.
+    fn obey(&mut self, line: &[u8]) {
+        match commands::parse(line) {
+            Ok(Command::Help) => consoles::help(),
+            Ok(Command::List) => self.list(),
+            Ok(Command::Attach(name)) => {
+                let Some(index) = self.named(name) else { return };
+                self.consoles.attach(index);
+                match self.guests[index].life {
+                    Life::Running => answer(format_args!("input goes to guest {name}")),
+                    life => answer(format_args!("input goes to guest {name}, which is {life}")),
+                }
+            }
+            Ok(Command::Order(order, name)) => {
+                if let Some(index) = self.named(name) {
+                    self.order(order, index);
+                }
+            }
+            Err(why) => refuse(format_args!("{why}")),
+        }
+    }
+
+    /// Carries out an order, and answers it in one line.
+    fn order(&mut self, order: Order, index: usize) {
+        let name = &self.guests[index].placed.name;
+        refuse(format_args!("{} {name}: not possible yet", order.word()));
+    }
+
+    /// The guest of this name. If there is none, says which there are.
+    fn named(&self, name: &str) -> Option<usize> {
+        let found = self.guests.iter().position(|guest| guest.placed.name == name);
+        if found.is_none() {
+            let names = consoles::list(self.guests.iter().map(|guest| &guest.placed.name));
+            let name = name.escape_debug();
+            refuse(format_args!("no guest is called \"{name}\"; the guests are: {names}"));
+        }
+        found
+    }
+
+    fn list(&self) {
+        let guests = self.guests.iter().enumerate().map(|(index, guest)| {
+            let attached = if index == self.consoles.attached() { ", attached" } else { "" };
+            format!("{} ({}{attached})", guest.placed.name, guest.life)
+        });
+        answer(format_args!("guests: {}", consoles::list(guests)));
+    }
+
+    fn attached_runs(&self) -> bool {
+        self.guests[self.consoles.attached()].life == Life::Running
+    }
+
+    /// If the attached guest ran and has stopped, what is typed goes to the next one that runs.
+    fn attach_next(&mut self, attached_ran: bool) {
+        if !attached_ran || self.attached_runs() {
+            return;
+        }
+        let attached = self.consoles.attached();
+        let mut others = (attached + 1..self.guests.len()).chain(0..attached);
+        let Some(next) = others.find(|&index| self.guests[index].life == Life::Running) else {
+            return;
         };
-        let mut passed = false;
-        while let Some(&byte) = self.input.front() {
-            let Some(mut platform) = guest.placed.platform() else { break };
-            let (accepted, message) = platform.console_input(core::slice::from_ref(&byte));
-            if let Some(message) = message {
-                guest.placed.shared.deliver(&message);
-            }
-            drop(platform);
-            if accepted == 0 {
-                break;
-            }
-            passed = true;
-            self.input.pop_front();
-        }
-        passed
+        let [from, to] = [attached, next].map(|index| &self.guests[index].placed.name);
+        info!("input goes to guest {to}: guest {from} has stopped");
+        self.consoles.attach(next);
     }
 }
 
@@ -145,20 +214,6 @@ fn start(placed: &mut Placed) -> Life {
     }
 }
 
-/// Moves a guest's console output to the serial port. Says whether there was any.
-fn drain_console(guest: &mut Guest) -> bool {
-    let mut chunk = [0; CONSOLE_CHUNK];
-    let shared = &guest.placed.shared;
-    let Some(mut platform) = guest.placed.platform() else { return false };
-    let (len, message) = platform.console_output(&mut chunk);
-    if let Some(message) = message {
-        shared.deliver(&message);
-    }
-    drop(platform);
-    console::console_bytes(&mut chunk[..len]);
-    len > 0
-}
-
 /// Looks whether a guest has stopped, and goes on from there.
 fn check(guest: &mut Guest) {
     let Some(finished) = guest.placed.core.take_finished() else {
@@ -168,8 +223,6 @@ fn check(guest: &mut Guest) {
         }
         return;
     };
-    // What it wrote last comes before what is said of it.
-    while drain_console(guest) {}
     let name = guest.placed.name.clone();
     let life = match &finished.result {
         Ok(Stop::PowerOff) => {
