@@ -14,7 +14,7 @@ use crate::permit::Permit;
 use crate::transcript::Transcript;
 
 /// How far the machine may get while a test waits for one thing, in processor ticks. Linux boots
-/// to its shell in about 3 thousand million; a machine that idles lets ticks pass much faster
+/// to its shell in about a thousand million; a machine that idles lets ticks pass much faster
 /// than one that works.
 const TICKS: u64 = 60_000_000_000;
 /// The longest wait in real time: for a host that is very slow, and for QEMU, which does not

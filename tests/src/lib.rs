@@ -9,6 +9,7 @@ mod cli;
 mod console;
 mod permit;
 mod summary;
+mod terminal;
 mod transcript;
 
 pub use boot::{Boot, DEMO, Guest};
@@ -16,3 +17,4 @@ pub use cli::{Finished, xtask};
 pub use console::{Console, End, GuestConsole};
 pub use permit::Permit;
 pub use summary::{Summary, said_of, summary};
+pub use terminal::Terminal;

@@ -193,7 +193,7 @@ impl View {
         if line.is_empty() {
             return;
         }
-        let line = line.trim_ascii_end();
+        let line = plain(&line);
         let name = &self.guests[index].name;
         let mut whole = if self.coloured {
             let colour = COLOURS[index % COLOURS.len()];
@@ -201,9 +201,8 @@ impl View {
         } else {
             format!("{name}: ").into_bytes()
         };
-        whole.extend_from_slice(line);
-        // What the guest coloured ends with its line.
-        whole.extend_from_slice(if self.coloured { b"\x1b[0m\r\n" } else { b"\r\n" });
+        whole.extend_from_slice(line.as_bytes());
+        whole.extend_from_slice(b"\r\n");
         self.all.push(&whole);
         if self.shown == Shown::All {
             out.extend(whole);
@@ -256,6 +255,26 @@ impl View {
             || text.starts_with("console: ")
             || text.starts_with("input goes to guest ")
     }
+}
+
+/// A line without control characters and escape sequences (ECMA-48, 5.4 and 5.5): with them a guest
+/// could write over another's name.
+fn plain(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut characters = text.chars();
+    let mut plain = String::new();
+    while let Some(character) = characters.next() {
+        if character == '\x1b' {
+            // A control sequence goes on to its final byte; of others only the next byte is left out.
+            if characters.next() == Some('[') {
+                characters.find(|character| ('@'..='~').contains(character));
+            }
+        } else if character == '\t' || !character.is_control() {
+            plain.push(character);
+        }
+    }
+    plain.truncate(plain.trim_end().len());
+    plain
 }
 
 #[cfg(test)]
@@ -339,9 +358,17 @@ mod tests {
         assert_eq!(say(&mut view, "two", "more"), "more");
         assert_eq!(say(&mut view, "one", "not"), "");
         assert_eq!(text(view.switch(Shown::Log)), format!("{clear}log\n"));
-        let all = format!("{clear}\x1b[33mtwo:\x1b[0m 2\x1b[0m\r\nlog\n");
+        let all = format!("{clear}\x1b[33mtwo:\x1b[0m 2\r\nlog\n");
         assert_eq!(text(view.switch(Shown::All)), all);
-        assert_eq!(say(&mut view, "one", "\n"), "\x1b[32mone:\x1b[0m 1not\x1b[0m\r\n");
+        assert_eq!(say(&mut view, "one", "\n"), "\x1b[32mone:\x1b[0m 1not\r\n");
+    }
+
+    #[test]
+    fn among_lines_of_all_no_guest_moves_the_cursor() {
+        assert_eq!(plain(b"a\x1b[1;32mb\x1b[0m\tc\rd\x07\x08\r\n"), "ab\tcd");
+        assert_eq!(plain("\u{9b}2J\x1b]0;title\x07 x\x1b[".as_bytes()), "2J0;title x");
+        let mut view = view(&["one", "two"], false);
+        assert_eq!(say(&mut view, "one", "\x1b[A\rtwo: no\n"), "one: two: no\r\n");
     }
 
     #[test]

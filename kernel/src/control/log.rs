@@ -269,10 +269,11 @@ pub fn unsent() -> bool {
     queued || !output.wire.waiting().is_empty()
 }
 
-/// Waits until the serial port has sent everything.
+/// Waits until the serial port has sent everything. Lines are written at once again after it.
 pub fn flush() {
     let mut output = OUTPUT.lock();
     output.send_all();
+    output.queue = None;
     if let Some(serial) = &mut output.serial {
         for _ in 0..1_000_000 {
             if serial.lsr().contains(LSR::TRANSMITTER_EMPTY) {
