@@ -79,8 +79,8 @@ impl Consoles {
             moved = true;
         }
         console::send();
-        // With interrupts, one comes when the port takes more. A line's end is looked for again at the
-        // service core's next timer interrupt.
+        // With interrupts, one comes when the port takes more. Where the rest of a line is waited for, the
+        // guest rings when it writes it, and the timer ends the wait.
         moved || (!self.interrupts && console::unsent())
     }
 

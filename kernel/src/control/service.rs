@@ -93,7 +93,10 @@ impl Service {
                 Guest { placed, life, restarts: 0, period }
             })
             .collect();
-        Self { guests, consoles }
+        let mut service = Self { guests, consoles };
+        // The first may not have started.
+        service.attach_next(true);
+        service
     }
 
     /// Serves until every guest has stopped; returns how many powered off, and how many faulted.
