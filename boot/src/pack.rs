@@ -3,7 +3,7 @@
 use crate::error::{ManifestError, Problem};
 use crate::kernel_file::recognise;
 use crate::manifest::{Guest, Input, Manifest, Source};
-use bulkhead_manifest::{self as format, BlobIndex, KernelKind, Options, Writer, limits};
+use bulkhead_manifest::{self as format, BlobIndex, KernelKind, Options, Writer};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub fn pack(
         if let (Some((kernel, kind)), Some(initrd)) = (kernel, initrd) {
             packer.writer.add_guest(format::Guest {
                 name: guest.name.clone(),
-                cores: guest.cores,
+                cores: guest.cores.clone(),
                 memory: guest.memory,
                 kind,
                 kernel,
@@ -69,21 +69,25 @@ struct Loaded {
     index: BlobIndex,
     path: PathBuf,
     // Of a file that is used as an initramfs nobody asks.
-    kind: Result<KernelKind, String>,
+    kinds: Result<Vec<KernelKind>, String>,
 }
 
 impl<F: FnMut(&Source) -> anyhow::Result<PathBuf>> Packer<F> {
     /// Puts a guest's kernel into the bundle, if it is one.
     fn kernel(&mut self, guest: &Guest) -> Result<(BlobIndex, KernelKind), Problem> {
         let input = &guest.kernel;
-        let (loaded, kind) = self
+        let (loaded, kinds) = self
             .load(input)
-            .and_then(|loaded| loaded.kind.clone().map(|kind| (loaded, kind)))
+            .and_then(|loaded| loaded.kinds.clone().map(|kinds| (loaded, kinds)))
             .map_err(|message| problem(guest, "kernel", input, &message))?;
-        if let Some(wanted) = guest.kind.filter(|&wanted| wanted != kind) {
+        let [default, ..] = kinds[..] else { unreachable!("a kernel is of at least one kind") };
+        let kind = guest.kind.unwrap_or(default);
+        if !kinds.contains(&kind) {
             let path = loaded.path.display();
+            let names: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+            let is = names.join(" or ");
             let message = format!(
-                "{path} is of kind {kind}, but kind = \"{wanted}\"; write kind = \"{kind}\" or leave it out"
+                "{path} is of kind {is}, but kind = \"{kind}\"; write kind = \"{default}\" or leave it out"
             );
             return Err(problem(guest, "kernel", input, &message));
         }
@@ -95,24 +99,15 @@ impl<F: FnMut(&Source) -> anyhow::Result<PathBuf>> Packer<F> {
         match self.loaded.entry(input.source.clone()) {
             Entry::Occupied(entry) => Ok(entry.get().clone()),
             Entry::Vacant(entry) => {
-                let (path, name) = match &input.source {
-                    Source::File(path) => {
-                        (path.clone(), path.file_name().unwrap_or_default().to_string_lossy())
-                    }
-                    source => {
-                        let path = (self.resolve)(source).map_err(|error| format!("{error:#}"))?;
-                        let name = match source {
-                            Source::Debian { package } => package.as_str().into(),
-                            _ => "busybox initramfs".into(),
-                        };
-                        (path, name)
-                    }
+                let path = match &input.source {
+                    Source::File(path) => path.clone(),
+                    source => (self.resolve)(source).map_err(|error| format!("{error:#}"))?,
                 };
                 let content = read(&path)?;
-                let kind =
+                let kinds =
                     recognise(&content).map_err(|why| format!("{} is {why}", path.display()));
-                let index = self.writer.add_blob(blob_name(&name), content);
-                Ok(entry.insert(Loaded { index, path, kind }).clone())
+                let index = self.writer.add_blob(input.source.name(), content);
+                Ok(entry.insert(Loaded { index, path, kinds }).clone())
             }
         }
     }
@@ -136,15 +131,6 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("{shown} is empty"));
     }
     Ok(content)
-}
-
-/// A file's name as a blob's: without what would drive a terminal, and not too long.
-fn blob_name(name: &str) -> String {
-    let mut clean: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    while clean.len() > limits::MAX_BLOB_NAME {
-        clean.pop();
-    }
-    clean
 }
 
 #[cfg(test)]

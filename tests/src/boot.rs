@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
@@ -12,7 +13,7 @@ use xtask::hypervisor::{self, Hypervisor, Variant};
 use xtask::image::{self, Firmware};
 use xtask::symbols::Symbols;
 use xtask::toolchain::Toolchain;
-use xtask::{guests, workspace};
+use xtask::{guests, process, workspace};
 
 use crate::Console;
 use crate::permit::Permit;
@@ -192,6 +193,18 @@ fn hypervisor(variant: Variant) -> Result<&'static Hypervisor> {
         Variant::InjectPanic => &INJECT_PANIC,
     };
     once(cell, || hypervisor::build(toolchain()?, variant))
+}
+
+/// The ELF file of a guest written for the tests, built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(test_guests()?.join(name))
+}
+
+/// The same as a file of 32 bits, at another path.
+pub fn program_as_elf32(name: &str, path: &Path) -> Result<()> {
+    let mut objcopy = Command::new(toolchain()?.objcopy());
+    objcopy.args(["--strip-all", "--output-target=elf32-i386"]).arg(program(name)?).arg(path);
+    process::capture(&mut objcopy, &format!("making a 32-bit ELF file of {name}")).map(|_| ())
 }
 
 /// The folder of the guests written for the tests, built.

@@ -15,6 +15,7 @@ pub mod hypervisor;
 pub mod image;
 pub mod keys;
 pub mod packages;
+pub mod plan;
 pub mod process;
 pub mod progress;
 pub mod session;

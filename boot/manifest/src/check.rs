@@ -3,10 +3,11 @@
 use crate::descriptor::{BlobIndex, Descriptor, Guest};
 use crate::error::{BundleError, GuestFault};
 use crate::limits::{self, BLOB_ALIGNMENT, MAX_BLOBS, MAX_GUESTS};
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 impl Descriptor {
-    /// Everything that can be said without the bundle around it: counts, each guest, unique names, indices.
+    /// Everything that can be said without the bundle around it: counts, each guest, unique names, one owner for each core
+    /// that is named, indices.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -21,10 +22,19 @@ impl Descriptor {
             return Err(BundleError::TooManyBlobs(self.blobs.len()));
         }
         let mut names = BTreeSet::new();
+        let mut owners = BTreeMap::new();
         for (index, guest) in self.guests.iter().enumerate() {
             check_guest(guest, self.blobs.len())
                 .and_then(|()| {
                     if names.insert(&guest.name) { Ok(()) } else { Err(GuestFault::DuplicateName) }
+                })
+                .and_then(|()| {
+                    for &core in guest.cores.numbers() {
+                        if let Some(other) = owners.insert(core, &guest.name) {
+                            return Err(GuestFault::CoreTaken { core, other: other.clone() });
+                        }
+                    }
+                    Ok(())
                 })
                 .map_err(|fault| BundleError::Guest { index, guest: guest.name.clone(), fault })?;
         }
@@ -71,8 +81,8 @@ fn check_guest(guest: &Guest, blobs: usize) -> Result<(), GuestFault> {
     if !limits::is_name(&guest.name) {
         return Err(GuestFault::Name);
     }
-    if !limits::is_cores(guest.cores) {
-        return Err(GuestFault::Cores(guest.cores));
+    if !limits::is_cores(&guest.cores) {
+        return Err(GuestFault::Cores(guest.cores.clone()));
     }
     if !limits::is_memory(guest.memory) {
         return Err(GuestFault::Memory(guest.memory));

@@ -32,8 +32,8 @@ pub struct Options {
 pub struct Guest {
     /// Unique in its bundle; see [`limits::is_name`](crate::limits::is_name).
     pub name: String,
-    /// Whole processor cores, 1 to [`MAX_CORES`](crate::limits::MAX_CORES).
-    pub cores: u32,
+    /// Whole processor cores.
+    pub cores: Cores,
     /// Bytes of RAM: a multiple of 2 MiB, [`MIN_MEMORY`](crate::limits::MIN_MEMORY) to
     /// [`MAX_MEMORY`](crate::limits::MAX_MEMORY).
     pub memory: u64,
@@ -51,22 +51,67 @@ pub struct Guest {
     pub restart: Restart,
 }
 
+/// Which processor cores a guest owns; see [`limits::is_cores`](crate::limits::is_cores).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cores {
+    /// So many, 1 to [`MAX_CORES`](crate::limits::MAX_CORES), wherever there is room.
+    Count(u32),
+    /// These, by the numbers that the hypervisor's log gives to cores, 1 to
+    /// [`MAX_CORES`](crate::limits::MAX_CORES): the first becomes the guest's processor 0. None is there twice, nor
+    /// named by another guest.
+    Numbers(Vec<u32>),
+}
+
+impl Cores {
+    /// How many they are.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::Count(count) => *count,
+            Self::Numbers(numbers) => u32::try_from(numbers.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The cores that are asked for by their number; none where only a count is.
+    pub fn numbers(&self) -> &[u32] {
+        match self {
+            Self::Count(_) => &[],
+            Self::Numbers(numbers) => numbers,
+        }
+    }
+}
+
+/// As the manifest writes them: `2` or `[2, 3]`.
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Numbers(numbers) => f.debug_list().entries(numbers).finish(),
+        }
+    }
+}
+
 /// How a guest's kernel is loaded and entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum KernelKind {
-    /// A Linux bzImage, entered by the 64-bit boot protocol.
+    /// A Linux bzImage, entered by the 64-bit boot protocol, or by the 32-bit one where it has no 64-bit entry point.
     BzImage,
     /// An ELF64 executable, entered like a 64-bit Linux kernel.
     Elf64,
+    /// An ELF executable, entered where its PVH note says.
+    Pvh,
+    /// A Multiboot 1 kernel.
+    Multiboot,
 }
 
 impl KernelKind {
-    /// The name that the manifest uses: `bzimage` or `elf64`.
+    /// The name that the manifest uses: `bzimage`, `elf64`, `pvh` or `multiboot`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::BzImage => "bzimage",
             Self::Elf64 => "elf64",
+            Self::Pvh => "pvh",
+            Self::Multiboot => "multiboot",
         }
     }
 }

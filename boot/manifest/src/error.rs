@@ -1,6 +1,6 @@
 //! What can be wrong with a bundle, each in one line that says what would be right.
 
-use crate::descriptor::BlobIndex;
+use crate::descriptor::{BlobIndex, Cores};
 use crate::header::{HEADER_LENGTH, VERSION};
 use crate::limits::{BLOB_ALIGNMENT, MAX_BLOBS, MAX_DESCRIPTOR, MAX_GUESTS};
 use crate::limits::{
@@ -200,8 +200,18 @@ pub enum GuestFault {
     #[error("another guest has this name; names are unique")]
     DuplicateName,
     /// See [`crate::limits::is_cores`].
-    #[error("cores = {0}, must be {CORES_RULE}")]
-    Cores(u32),
+    #[error(
+        "cores = {0}, must be a number of cores, {CORES_RULE}, or a list of core numbers, {CORES_RULE}, each once"
+    )]
+    Cores(Cores),
+    /// A core that an earlier guest names, too.
+    #[error("core {core} is named by guest \"{other}\" too; a core belongs to one guest")]
+    CoreTaken {
+        /// The core's number.
+        core: u32,
+        /// The name of the guest that names it first.
+        other: String,
+    },
     /// See [`crate::limits::is_memory`].
     #[error("memory = {0} bytes, must be {MEMORY_RULE}")]
     Memory(u64),

@@ -108,7 +108,7 @@ impl Descriptor {
     pub fn requirements(&self) -> Requirements {
         let mut all = Requirements::default();
         for guest in &self.guests {
-            all.add(&guest.name, guest.cores, guest.memory);
+            all.add(&guest.name, guest.cores.count(), guest.memory);
         }
         all
     }

@@ -34,7 +34,7 @@ mod size;
 mod writer;
 
 pub use bundle::Bundle;
-pub use descriptor::{Blob, BlobIndex, Descriptor, Guest, KernelKind, Options, Restart};
+pub use descriptor::{Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart};
 pub use error::{BundleError, GuestFault, ShortDigest};
 pub use fits::{DoesNotFit, Requirements};
 pub use header::{HEADER_LENGTH, MAGIC, VERSION};

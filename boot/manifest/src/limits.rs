@@ -1,6 +1,8 @@
 //! The rules that a manifest and a bundle keep, stated once: the packer checks them with the manifest's line at hand, the
 //! hypervisor checks them again on what it was given.
 
+use crate::descriptor::Cores;
+
 /// Most guests in a bundle. There are never more than cores.
 pub const MAX_GUESTS: usize = 254;
 /// Most blobs in a bundle: a kernel and an initramfs for each guest.
@@ -13,8 +15,9 @@ pub const BLOB_ALIGNMENT: u64 = 4096;
 
 /// Most bytes of a guest's name.
 pub const MAX_NAME: usize = 31;
-/// Most cores of a guest: the APIC IDs 0 to 254, as 255 addresses every core at once.
-pub const MAX_CORES: u32 = 255;
+/// Most cores of a guest, and the highest number of one: the hypervisor uses at most 64 cores, 0 to 63, and core 0 is
+/// its own.
+pub const MAX_CORES: u32 = 63;
 /// Bytes that a guest's memory is a multiple of: the large page of the EPT.
 pub const MEMORY_GRANULE: u64 = 2 << 20;
 /// Least bytes of a guest's memory: the first 2 MiB with boot structures and ACPI tables, and 2 MiB to load a kernel into.
@@ -32,7 +35,7 @@ pub const MAX_BLOB_NAME: usize = 255;
 /// What [`is_name`] wants, for messages.
 pub const NAME_RULE: &str = "1 to 31 characters from a-z, 0-9 and '-', the first not '-'";
 /// What [`is_cores`] wants, for messages.
-pub const CORES_RULE: &str = "1 to 255";
+pub const CORES_RULE: &str = "1 to 63";
 /// What [`is_memory`] wants, for messages.
 pub const MEMORY_RULE: &str = "a multiple of 2 MiB from 4 MiB to 512 GiB";
 /// What [`is_command_line`] wants, for messages.
@@ -48,9 +51,14 @@ pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(allowed)
 }
 
-/// Whether a guest may have this many cores.
-pub fn is_cores(cores: u32) -> bool {
-    (1..=MAX_CORES).contains(&cores)
+/// Whether a guest may have so many cores, or these: none of them core 0, which is the service core, and none twice.
+pub fn is_cores(cores: &Cores) -> bool {
+    let each_once = |numbers: &[u32]| {
+        numbers.iter().enumerate().all(|(i, number)| {
+            (1..=MAX_CORES).contains(number) && !numbers.iter().take(i).any(|n| n == number)
+        })
+    };
+    (1..=MAX_CORES).contains(&cores.count()) && each_once(cores.numbers())
 }
 
 /// Whether a guest may have this many bytes of memory.
@@ -94,8 +102,19 @@ mod tests {
 
     #[test]
     fn numbers_at_their_edges() {
-        assert!(is_cores(1) && is_cores(255));
-        assert!(!is_cores(0) && !is_cores(256));
+        assert!(is_cores(&Cores::Count(1)) && is_cores(&Cores::Count(63)));
+        assert!(!is_cores(&Cores::Count(0)) && !is_cores(&Cores::Count(64)));
+        for (numbers, good) in [
+            (&[1][..], true),
+            (&[63, 2], true),
+            (&[], false),
+            (&[0], false),
+            (&[1, 64], false),
+            (&[2, 1, 2], false),
+        ] {
+            assert_eq!(is_cores(&Cores::Numbers(numbers.to_vec())), good, "{numbers:?}");
+        }
+        assert!(is_cores(&Cores::Numbers((1..=63).collect())));
         assert!(is_memory(MIN_MEMORY) && is_memory(MAX_MEMORY));
         assert!(
             !is_memory(0)

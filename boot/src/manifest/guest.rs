@@ -2,8 +2,8 @@
 
 use super::table::{Reader, Section, Setting};
 use super::{Guest, Input, Source, size};
-use bulkhead_manifest::{KernelKind, Restart, limits};
-use toml::de::DeTable;
+use bulkhead_manifest::{Cores, KernelKind, Restart, limits};
+use toml::de::{DeTable, DeValue};
 
 /// The keys of a `[[guest]]`, in the order in which the reference lists them.
 pub const KEYS: [&str; 9] =
@@ -30,19 +30,25 @@ const KERNEL_MUST: &str =
     "a path such as \"vmlinuz\", or { debian = \"PACKAGE\" } for the kernel of a Debian package";
 const PACKAGE_MUST: &str = "the name of a Debian package: a-z, 0-9, '+', '-' and '.', \
                             for example { debian = \"linux-image-cloud-amd64\" }";
+const PACKAGE_FILE_MUST: &str = "a path within the package, for example \
+                                 { debian = \"memtest86+\", file = \"boot/memtest86+x64.bin\" }";
 const INITRD_MUST: &str = "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script";
 
-/// Where a name stands in the text, kept apart from the guest so that two of one name are found even if one of them has
-/// other faults.
-pub type NameAt = Option<(String, usize)>;
+/// What was read of a `[[guest]]`. Name and cores are kept apart from the guest so that two guests with the same are
+/// found even if one of them has other faults.
+pub struct Found {
+    /// How messages call the guest: `guest "web"`, or `guest 2` where there is no name.
+    pub label: String,
+    /// The name, and the byte in the text where it stands.
+    pub name: Option<(String, usize)>,
+    /// The cores, and the byte in the text where they stand.
+    pub cores: Option<(Cores, usize)>,
+    /// The guest, if nothing is wrong with it.
+    pub guest: Option<Guest>,
+}
 
 /// Reads the guest at `position`, counted from 1, whose table starts at the byte `at`. What is wrong is reported.
-pub fn read(
-    reader: &Reader<'_>,
-    position: usize,
-    at: usize,
-    table: &DeTable<'_>,
-) -> (NameAt, Option<Guest>) {
+pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>) -> Found {
     let label = match table.get("name").and_then(|name| name.get_ref().as_str()) {
         Some(name) if limits::is_name(name) => format!("guest \"{name}\""),
         _ => format!("guest {position}"),
@@ -53,13 +59,19 @@ pub fn read(
     let name_setting = section.require("name", at, "\"linux\"");
     let name =
         name_setting.as_ref().and_then(|setting| setting.string_that(limits::is_name, NAME_MUST));
-    let cores = section.require("cores", at, "1").and_then(|setting| cores(&setting));
+    let cores_setting = section.require("cores", at, "1");
+    let cores = cores_setting.as_ref().and_then(cores);
     let memory = section.require("memory", at, "\"128 MiB\"").and_then(|setting| memory(&setting));
     let kernel = section
         .require("kernel", at, "{ debian = \"linux-image-cloud-amd64\" }")
         .and_then(|setting| kernel(reader, &setting));
     let kind = optional(&section, "kind", |setting| {
-        setting.one_of(&[("bzimage", KernelKind::BzImage), ("elf64", KernelKind::Elf64)])
+        setting.one_of(&[
+            ("bzimage", KernelKind::BzImage),
+            ("elf64", KernelKind::Elf64),
+            ("pvh", KernelKind::Pvh),
+            ("multiboot", KernelKind::Multiboot),
+        ])
     });
     let initrd = optional(&section, "initrd", |setting| initrd(reader, setting));
     let command_line = optional(&section, "cmdline", |setting| {
@@ -73,7 +85,9 @@ pub fn read(
         setting.one_of(&[("never", Restart::Never), ("on-reset", Restart::OnReset)])
     });
 
-    let name_at = name.clone().zip(name_setting.map(|setting| setting.span.start));
+    let at_of = |setting: Option<Setting<'_, '_, '_>>| setting.map(|setting| setting.span.start);
+    let name_at = name.clone().zip(at_of(name_setting));
+    let cores_at = cores.clone().zip(at_of(cores_setting));
     let guest = || {
         Some(Guest {
             name: name?,
@@ -87,7 +101,8 @@ pub fn read(
             restart: restart?.unwrap_or_default(),
         })
     };
-    (name_at, guest())
+    let guest = guest();
+    Found { label: section.label, name: name_at, cores: cores_at, guest }
 }
 
 /// `Some(None)` where the key is absent, `None` where its value is wrong and was reported.
@@ -102,17 +117,34 @@ fn optional<'r, 'a, 'i, T>(
     }
 }
 
-fn cores(setting: &Setting<'_, '_, '_>) -> Option<u32> {
-    let cores = setting
-        .value
-        .as_integer()
-        .and_then(|integer| u32::from_str_radix(integer.as_str(), integer.radix()).ok())
-        .filter(|&cores| limits::is_cores(cores));
+fn cores(setting: &Setting<'_, '_, '_>) -> Option<Cores> {
+    let rule = limits::CORES_RULE;
+    let Some(list) = setting.value.as_array() else {
+        let cores = whole(setting.value).map(Cores::Count).filter(limits::is_cores);
+        if cores.is_none() {
+            setting.report(format_args!(
+                "a whole number of cores, {rule}, for example 1, or a list of core numbers, for example [1, 2]"
+            ));
+        }
+        return cores;
+    };
+    let Some(numbers) = list.iter().map(|number| whole(number.get_ref())).collect() else {
+        setting.report(format_args!("a list of core numbers, each {rule}, for example [1, 2]"));
+        return None;
+    };
+    let cores = Some(Cores::Numbers(numbers)).filter(limits::is_cores);
     if cores.is_none() {
-        setting
-            .report(format_args!("a whole number of cores, {}, for example 1", limits::CORES_RULE));
+        setting.report(format_args!(
+            "a list of core numbers, each {rule} and there once, for example [1, 2]; core 0 is the hypervisor's own"
+        ));
     }
     cores
+}
+
+/// A whole number that is not negative and not above 2^32 - 1.
+fn whole(value: &DeValue<'_>) -> Option<u32> {
+    let integer = value.as_integer()?;
+    u32::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
 fn memory(setting: &Setting<'_, '_, '_>) -> Option<u64> {
@@ -120,19 +152,24 @@ fn memory(setting: &Setting<'_, '_, '_>) -> Option<u64> {
 }
 
 fn kernel(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {
-    if let Some(package) = setting.table_of("debian") {
+    if let Some((package, file)) = setting.table_of("debian", Some("file")) {
         if !is_package(package) {
             setting.report(PACKAGE_MUST);
             return None;
         }
-        return Some(input(reader, setting, Source::Debian { package: package.to_owned() }));
+        if !file.is_none_or(is_path_within) {
+            setting.report(PACKAGE_FILE_MUST);
+            return None;
+        }
+        let (package, file) = (package.to_owned(), file.map(str::to_owned));
+        return Some(input(reader, setting, Source::Debian { package, file }));
     }
     let path = setting.string_that(is_path, KERNEL_MUST)?;
     Some(input(reader, setting, Source::File(reader.path(&path))))
 }
 
 fn initrd(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {
-    if let Some(script) = setting.table_of("busybox") {
+    if let Some((script, _)) = setting.table_of("busybox", None) {
         if !is_path(script) {
             setting.report(INITRD_MUST);
             return None;
@@ -149,6 +186,11 @@ fn input(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>, source: Source) -> 
 
 fn is_path(path: &str) -> bool {
     !path.is_empty() && !path.contains('\0')
+}
+
+/// Whether a path stays in the folder that it starts in.
+fn is_path_within(path: &str) -> bool {
+    is_path(path) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// Debian Policy 5.6.1. The name ends up on a command line, so it must not look like an option or a path.

@@ -7,7 +7,7 @@ mod table;
 mod tests;
 
 use crate::error::{ManifestError, Place, Problem};
-use bulkhead_manifest::{DoesNotFit, KernelKind, Requirements, Restart, limits};
+use bulkhead_manifest::{Cores, DoesNotFit, KernelKind, Requirements, Restart, limits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use table::Reader;
@@ -25,8 +25,8 @@ pub struct Manifest {
 pub struct Guest {
     /// Unique in the manifest; see [`limits::is_name`].
     pub name: String,
-    /// Whole processor cores, 1 to [`limits::MAX_CORES`].
-    pub cores: u32,
+    /// Whole processor cores; see [`limits::is_cores`].
+    pub cores: Cores,
     /// Bytes of RAM; see [`limits::is_memory`].
     pub memory: u64,
     /// Where the kernel comes from.
@@ -63,12 +63,32 @@ pub enum Source {
     Debian {
         /// The package, for instance `linux-image-cloud-amd64`. A well-formed name: no option, no path.
         package: String,
+        /// Which of the package's files it is, a path without a first `/`; without it, the only kernel in `boot/`.
+        file: Option<String>,
     },
     /// An initramfs with busybox, to be made.
     Busybox {
         /// The script that becomes `/init`, joined to the manifest's folder.
         script: PathBuf,
     },
+}
+
+impl Source {
+    /// What it is called in the bundle and in the plan, known before anything is fetched: the file's name, the package's,
+    /// or `busybox initramfs`; without what would drive a terminal, and not too long.
+    pub fn name(&self) -> String {
+        let name = match self {
+            Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
+            Self::Debian { package, .. } => package.as_str().into(),
+            Self::Busybox { .. } => "busybox initramfs".into(),
+        };
+        let mut clean: String =
+            name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        while clean.len() > limits::MAX_BLOB_NAME {
+            clean.pop();
+        }
+        clean
+    }
 }
 
 impl Manifest {
@@ -124,7 +144,7 @@ impl Manifest {
     pub fn requirements(&self) -> Requirements {
         let mut all = Requirements::default();
         for guest in &self.guests {
-            all.add(&guest.name, guest.cores, guest.memory);
+            all.add(&guest.name, guest.cores.count(), guest.memory);
         }
         all
     }
@@ -176,6 +196,7 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
 
     let mut guests = Vec::new();
     let mut lines = BTreeMap::new();
+    let mut owners: BTreeMap<u32, (String, usize)> = BTreeMap::new();
     for (position, entry) in (1..).zip(entries) {
         let DeValue::Table(table) = entry.get_ref() else {
             reader.report(
@@ -184,8 +205,8 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
             );
             continue;
         };
-        let (name_at, guest) = guest::read(reader, position, entry.span().start, table);
-        if let Some((name, offset)) = name_at {
+        let found = guest::read(reader, position, entry.span().start, table);
+        if let Some((name, offset)) = found.name {
             let line = reader.place(offset).line;
             if let Some(first) = lines.insert(name.clone(), line) {
                 reader.report(
@@ -194,7 +215,18 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
                 );
             }
         }
-        guests.extend(guest);
+        if let Some((cores, offset)) = found.cores {
+            let (label, line) = (&found.label, reader.place(offset).line);
+            for &core in cores.numbers() {
+                if let Some((other, first)) = owners.insert(core, (label.clone(), line)) {
+                    reader.report(
+                        offset,
+                        format!("{label}: cores = {cores}: core {core} is named by {other} in line {first} too; a core belongs to one guest"),
+                    );
+                }
+            }
+        }
+        guests.extend(found.guest);
     }
     Some(guests)
 }

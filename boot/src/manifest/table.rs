@@ -159,11 +159,15 @@ impl Setting<'_, '_, '_> {
         chosen
     }
 
-    /// The only key of an inline table and its string, if the value is such a table and the key is `key`.
-    pub fn table_of(&self, key: &str) -> Option<&str> {
+    /// The string of `key` in an inline table that has no other key, and that of `option`, which may also be there.
+    pub fn table_of(&self, key: &str, option: Option<&str>) -> Option<(&str, Option<&str>)> {
         let table = self.value.as_table()?;
-        let (name, value) = table.iter().next()?;
-        (table.len() == 1 && name.get_ref() == key).then(|| value.get_ref().as_str())?
+        let value = table.get(key)?.get_ref().as_str()?;
+        let more = match option.and_then(|option| table.get(option)) {
+            Some(more) => Some(more.get_ref().as_str()?),
+            None => None,
+        };
+        (table.len() == 1 + usize::from(more.is_some())).then_some((value, more))
     }
 }
 

@@ -53,8 +53,11 @@ fn with(key: &str, value: &str) -> String {
 fn a_good_manifest() {
     let manifest = parse(GOOD).unwrap();
     let [web, probe] = manifest.guests() else { panic!("two guests") };
-    assert_eq!((web.name.as_str(), web.cores, web.memory), ("web", 2, 1 << 30));
-    assert_eq!(web.kernel.source, Source::Debian { package: "linux-image-cloud-amd64".into() });
+    assert_eq!((web.name.as_str(), &web.cores, web.memory), ("web", &Cores::Count(2), 1 << 30));
+    assert_eq!(
+        web.kernel.source,
+        Source::Debian { package: "linux-image-cloud-amd64".into(), file: None }
+    );
     assert_eq!(
         web.initrd.as_ref().unwrap().source,
         Source::Busybox { script: "/m/init.sh".into() }
@@ -65,7 +68,8 @@ fn a_good_manifest() {
         (Some("Web team"), Restart::OnReset, None)
     );
     assert_eq!(probe.kernel.source, Source::File("/m/probe.elf".into()));
-    assert_eq!((probe.cores, probe.kind, &probe.initrd), (1, Some(KernelKind::Elf64), &None));
+    assert_eq!(probe.cores, Cores::Count(1));
+    assert_eq!((probe.kind, &probe.initrd), (Some(KernelKind::Elf64), &None));
     assert_eq!(
         (probe.command_line.as_str(), &probe.owner, probe.restart),
         ("", &None, Restart::Never)
@@ -73,6 +77,21 @@ fn a_good_manifest() {
     assert_eq!(
         (manifest.requirements().cores(), manifest.requirements().memory()),
         (3, (1 << 30) + (16 << 20))
+    );
+}
+
+#[test]
+fn one_of_several_kernels_in_a_package() {
+    let text = GOOD.replace(
+        "{ debian = \"linux-image-cloud-amd64\" }",
+        "{ debian = \"memtest86+\", file = \"boot/memtest86+x64.bin\" }",
+    );
+    assert_eq!(
+        parse(&text).unwrap().guests()[0].kernel.source,
+        Source::Debian {
+            package: "memtest86+".into(),
+            file: Some("boot/memtest86+x64.bin".into())
+        }
     );
 }
 
@@ -88,6 +107,14 @@ fn paths_start_at_the_manifest() {
     };
     assert_eq!(kernel("demo.toml"), Source::File("probe.elf".into()));
     assert_eq!(kernel("a/demo.toml"), Source::File("a/probe.elf".into()));
+}
+
+#[test]
+fn names_of_files_are_printable_and_short() {
+    let name = |file: &str| Source::File(Path::new("/boot").join(file)).name();
+    assert_eq!(name("vmlinuz"), "vmlinuz");
+    assert_eq!(name("a\x1b[2Jb"), "a?[2Jb");
+    assert_eq!(name(&"ä".repeat(200)).len(), 254);
 }
 
 #[test]
@@ -144,11 +171,29 @@ fn two_guests_of_one_name() {
 
 #[test]
 fn cores() {
-    for value in ["0", "-1", "256", "1.5", "\"two\"", "99999999999999999999", "[1]"] {
+    for value in ["0", "-1", "64", "1.5", "\"two\"", "99999999999999999999"] {
         assert_eq!(
             with("cores", value),
             format!(
-                "5:9: guest \"web\": cores = {value}: must be a whole number of cores, 1 to 255, for example 1"
+                "5:9: guest \"web\": cores = {value}: must be a whole number of cores, 1 to 63, for example 1, \
+                 or a list of core numbers, for example [1, 2]"
+            )
+        );
+    }
+    for value in ["[1, \"2\"]", "[-1]", "[1.0]", "[[1]]"] {
+        assert_eq!(
+            with("cores", value),
+            format!(
+                "5:9: guest \"web\": cores = {value}: must be a list of core numbers, each 1 to 63, for example [1, 2]"
+            )
+        );
+    }
+    for value in ["[]", "[0]", "[1, 64]", "[2, 1, 2]"] {
+        assert_eq!(
+            with("cores", value),
+            format!(
+                "5:9: guest \"web\": cores = {value}: must be a list of core numbers, each 1 to 63 and there once, \
+                 for example [1, 2]; core 0 is the hypervisor's own"
             )
         );
     }
@@ -156,6 +201,25 @@ fn cores() {
         with("cores", ""),
         "1:1: guest \"web\": \"cores\" is missing; write for example cores = 1"
     );
+}
+
+#[test]
+fn cores_by_number() {
+    let text = GOOD.replace("cores = 2", "cores = [3, 0x1]").replace("0x1\n", "[2]\n");
+    let manifest = parse(&text).unwrap();
+    let cores: Vec<_> = manifest.guests().iter().map(|guest| guest.cores.clone()).collect();
+    assert_eq!(cores, [Cores::Numbers(vec![3, 1]), Cores::Numbers(vec![2])]);
+    assert_eq!(manifest.requirements().cores(), 3);
+}
+
+#[test]
+fn one_core_for_two_guests() {
+    let text = GOOD.replace("cores = 2", "cores = [3, 1]").replace("0x1\n", "[2, 3]\n");
+    let message = "15:9: guest \"probe\": cores = [2, 3]: core 3 is named by guest \"web\" in line 5 too; \
+                   a core belongs to one guest";
+    assert_eq!(messages(&text), [message]);
+    // Found even where the guest has other faults.
+    assert_eq!(messages(&text.replace("16 MiB", "16 MB")).len(), 2);
 }
 
 #[test]
@@ -198,6 +262,15 @@ fn kernels() {
             format!("5:10: guest \"web\": kernel = {value}: {must}")
         );
     }
+    for file in ["", "/boot/a", "boot/../a", "..", "boot//a", "a\\u0000"] {
+        let value = format!("{{ debian = \"memtest86+\", file = \"{file}\" }}");
+        let must = "a path within the package, for example { debian = \"memtest86+\", \
+                    file = \"boot/memtest86+x64.bin\" }";
+        assert_eq!(
+            with("kernel", &value),
+            format!("5:10: guest \"web\": kernel = {value}: must be {must}")
+        );
+    }
     assert_eq!(
         with("kernel", ""),
         "1:1: guest \"web\": \"kernel\" is missing; \
@@ -209,7 +282,7 @@ fn kernels() {
 fn the_other_keys() {
     let long = "x".repeat(2048);
     for (key, value, must) in [
-        ("kind", "\"pe\"", "\"bzimage\" or \"elf64\""),
+        ("kind", "\"pe\"", "\"bzimage\" or \"elf64\" or \"pvh\" or \"multiboot\""),
         (
             "initrd",
             "{ script = \"x\" }",

@@ -82,6 +82,8 @@ pub const BASE_BSP: u64 = 1 << 8;
 const ICR_INIT: u64 = 0b101 << 8 | 1 << 14;
 /// ICR: delivery mode start-up.
 const ICR_STARTUP: u64 = 0b110 << 8 | 1 << 14;
+/// ICR: delivery mode NMI.
+const ICR_NMI: u64 = 0b100 << 8 | 1 << 14;
 /// ICR: level assert, fixed delivery.
 const ICR_FIXED: u64 = 1 << 14;
 
@@ -166,6 +168,8 @@ pub unsafe fn reset_for_guest() {
         }
         write(register::TPR, 0);
         write(register::TIMER_DIVIDE, 0);
+        // The first write makes ESR show the errors until now, the second none (SDM Vol. 3A, 11.5.3).
+        write(register::ESR, 0);
         write(register::ESR, 0);
         write(register::SVR, u64::from(SPURIOUS_VECTOR));
     }
@@ -223,6 +227,11 @@ pub unsafe fn send_init(to: ApicId) {
 /// Start-up code must be in place there.
 pub unsafe fn send_startup(to: ApicId, page: u8) {
     send(to, ICR_STARTUP | u64::from(page));
+}
+
+/// Sends an NMI, which reaches a core whatever it does; see [`nmi`](super::nmi).
+pub fn send_nmi(to: ApicId) {
+    send(to, ICR_NMI);
 }
 
 /// Sends an interrupt with `vector` to a core: to its guest when it runs one.

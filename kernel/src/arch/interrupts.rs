@@ -107,7 +107,6 @@ struct Frame {
 
 static TABLE: Once<InterruptDescriptorTable> = Once::new();
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
-static NMIS_IN_ROOT: AtomicU64 = AtomicU64::new(0);
 static STRAYS: AtomicU64 = AtomicU64::new(0);
 
 /// Which interrupt-stack-table entry each of the vectors that need one uses.
@@ -249,18 +248,15 @@ pub fn set_handler(vector: u8, handler: fn()) {
     HANDLERS[usize::from(vector)].store(handler as usize, Ordering::Release);
 }
 
-/// NMIs that arrived in root mode, and interrupts that nobody expected.
-pub fn unexpected() -> (u64, u64) {
-    (NMIS_IN_ROOT.load(Ordering::Relaxed), STRAYS.load(Ordering::Relaxed))
+/// Interrupts that nobody expected.
+pub fn unexpected() -> u64 {
+    STRAYS.load(Ordering::Relaxed)
 }
 
 extern "C" fn dispatch(frame: &mut Frame) {
     let vector = frame.vector as u8;
     match vector {
-        // Nobody sends one on purpose so far.
-        NMI => {
-            NMIS_IN_ROOT.fetch_add(1, Ordering::Relaxed);
-        }
+        NMI => frame.rip = super::nmi::on_nmi(frame.rip),
         vector if vector < FIRST_EXTERNAL => exception(vector, frame),
         super::apic::SPURIOUS_VECTOR => {}
         vector => {

@@ -1,6 +1,7 @@
 //! What a core knows about itself, found through GS.
 
 use super::msr::Msr;
+use super::nmi::Attention;
 use alloc::boxed::Box;
 
 /// Bounds of a stack, in bytes: the lowest address and one past the highest.
@@ -15,11 +16,12 @@ pub struct StackBounds {
 struct CoreLocal {
     index: usize,
     stack: StackBounds,
+    attention: Attention,
 }
 
 /// Says which core this is, from now on. Called once by each core.
 pub fn set(index: usize, stack: StackBounds) {
-    let local = Box::leak(Box::new(CoreLocal { index, stack }));
+    let local = Box::leak(Box::new(CoreLocal { index, stack, attention: Attention::new() }));
     // SAFETY: GS's base is the hypervisor's own in root mode; the VMCS restores it at each exit.
     unsafe { Msr::GS_BASE.write(local as *const CoreLocal as u64) };
 }
@@ -44,4 +46,9 @@ pub fn core_index() -> usize {
 /// This core's main stack, once it has one of its own.
 pub fn stack() -> Option<StackBounds> {
     get().map(|local| local.stack)
+}
+
+/// What the NMI handler of this core works with, once the core has said which it is.
+pub fn attention() -> Option<&'static Attention> {
+    get().map(|local| &local.attention)
 }

@@ -12,6 +12,7 @@ pub mod interrupts;
 pub mod ioapic;
 pub mod local;
 pub mod msr;
+pub mod nmi;
 pub mod port;
 pub mod power;
 pub mod protection;

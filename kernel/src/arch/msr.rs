@@ -9,6 +9,10 @@ use core::arch::asm;
 pub struct Msr(u32);
 
 impl Msr {
+    /// The time-stamp counter.
+    pub const TSC: Self = Self(0x10);
+    /// What was added to the time-stamp counter. Only where CPUID.7.0:EBX.TSC_ADJUST is set.
+    pub const TSC_ADJUST: Self = Self(0x3B);
     /// Base, x2APIC and BSP bits of the local APIC.
     pub const APIC_BASE: Self = Self(0x1B);
     /// Whether VMXON is allowed, and whether that is locked. Only where CPUID.1:ECX.VMX is set.

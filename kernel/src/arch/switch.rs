@@ -13,7 +13,7 @@ use core::arch::naked_asm;
 /// General-purpose registers of a guest, by the processor's numbers: RAX, RCX,
 /// RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15. RSP's place is unused; it is in the VMCS.
 #[repr(C)]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers(pub [u64; 16]);
 
 /// Indices into [`Registers`].

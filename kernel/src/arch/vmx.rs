@@ -82,6 +82,21 @@ pub unsafe fn vmread(field: u32) -> u64 {
     value
 }
 
+/// Reads a field of the current VMCS; `None` where the processor has no such field.
+///
+/// # Safety
+/// A VMCS must be current on this core.
+pub unsafe fn vmread_checked(field: u32) -> Option<u64> {
+    let (value, carry, zero): (u64, u8, u8);
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!("vmread {}, {}", "setc {carry}", "setz {zero}", out(reg) value,
+            in(reg) u64::from(field), carry = out(reg_byte) carry, zero = out(reg_byte) zero,
+            options(nomem, nostack));
+    }
+    (carry | zero == 0).then_some(value)
+}
+
 /// Writes a field of the current VMCS; unchecked for the reason given at [`vmread`].
 ///
 /// # Safety
@@ -125,4 +140,21 @@ pub unsafe fn invvpid_all() {
     let descriptor = [0u64; 2];
     // SAFETY: the caller's contract.
     unsafe { asm!("invvpid {}, [{}]", in(reg) 2u64, in(reg) &descriptor, options(nostack)) };
+}
+
+/// Makes the next entry of the current VMCS exit before its first instruction: the VMX-preemption
+/// timer, at zero (SDM Vol. 3C, 26.5.1). The exit's handler switches the timer off again.
+///
+/// # Safety
+/// A VMCS must be current on this core; the processor has the timer.
+pub unsafe fn exit_at_next_entry() {
+    use x86::vmx::vmcs::{control, guest};
+    /// Pin-based control "activate VMX-preemption timer" (SDM Vol. 3C, table 25-5).
+    const TIMER: u64 = 1 << 6;
+    // SAFETY: the caller's contract. The control causes an exit more, never one less.
+    unsafe {
+        vmwrite(guest::VMX_PREEMPTION_TIMER_VALUE, 0);
+        let controls = vmread(control::PINBASED_EXEC_CONTROLS);
+        vmwrite(control::PINBASED_EXEC_CONTROLS, controls | TIMER);
+    }
 }

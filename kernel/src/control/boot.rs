@@ -43,6 +43,8 @@ struct Rest {
     machine: Machine,
     bundle: Bundle<'static>,
     guests: FramePool,
+    /// What the hypervisor took of the memory.
+    owned: [Range<u64>; 3],
     trampoline: Trampoline,
 }
 
@@ -103,7 +105,7 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
     // SAFETY: the range is ours alone, and mapped at DIRECT before and after the switch.
     let mut tables = unsafe { TablePool::new(tables) };
     let prepared = (|| -> Result<_, MapFailed> {
-        let mut space = memory_map::build(&machine, owned, &kept, &mut tables)?;
+        let mut space = memory_map::build(&machine, owned.clone(), &kept, &mut tables)?;
         let cores = prepare_cores(&machine, &mut space, &mut tables)?;
         let startup = memory_map::startup_space(&space, &low, &mut tables)?;
         Ok((cores, startup))
@@ -118,7 +120,7 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
         unsafe { Trampoline::install(low.start(), direct(low.start()), startup.root()) };
     let (root, top) = (cores[0].root(), cores[0].stack_top());
     cores::publish(cores, tables);
-    let rest = Box::new(Rest { machine, bundle, guests, trampoline });
+    let rest = Box::new(Rest { machine, bundle, guests, owned, trampoline });
     // SAFETY: the new tables map the image, the heap with `rest`, and the stack.
     unsafe { stack::enter(root, top, on_own_stack, Box::into_raw(rest) as u64) }
 }
@@ -155,7 +157,7 @@ fn prepare_cores(
 extern "C" fn on_own_stack(rest: u64) -> ! {
     // SAFETY: `start` made the box and passes it on.
     let rest = *unsafe { Box::from_raw(rest as *mut Rest) };
-    let Rest { machine, bundle, guests, trampoline } = rest;
+    let Rest { machine, bundle, guests, owned, trampoline } = rest;
     // SAFETY: this is the boot processor, on its own stack, with interrupts off.
     unsafe { cores::bring_up_service_core() };
     rates::mask_legacy_pics();
@@ -170,7 +172,7 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     mmio::prepare();
     let clock = start_clock(rates);
     mask_ioapics(&machine);
-    interrupts::set_handler(cores::DOORBELL_VECTOR, cores::on_doorbell);
+    interrupts::set_handler(cores::DOORBELL_VECTOR, || {});
     start_cores(&trampoline, rates);
     let usable = cores::report();
     info!(
@@ -180,11 +182,7 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         rates.apic_timer_hz / 1000,
         guests.free_bytes() >> 20
     );
-    let total = u32::try_from(usable + 1).unwrap_or(u32::MAX);
-    if let Err(error) = bundle.descriptor().fits(total, guests.free_bytes()) {
-        refuse(error);
-    }
-    let placed = match plan::place(&bundle, guests, clock) {
+    let placed = match plan::place(&bundle, guests, &owned, clock) {
         Ok(placed) => placed,
         Err(error) => refuse(error),
     };

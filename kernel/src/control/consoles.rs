@@ -2,8 +2,8 @@
 //! that is attached, and the operator's commands.
 
 use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
+use super::guest::Guest;
 use super::log as console;
-use super::plan::Placed;
 use super::shares::{Next, Shares};
 use super::wire::PIECE;
 use alloc::string::String;
@@ -60,18 +60,18 @@ impl Consoles {
 
     /// Gives the serial port what it takes at once. Says whether there is more to do before the
     /// service core may sleep.
-    pub fn transmit<'a>(&mut self, guest: impl Fn(usize) -> &'a Placed) -> bool {
+    pub fn transmit(&mut self, guests: &[Guest]) -> bool {
         let mut moved = false;
         while let Some(offer) = console::offer() {
-            let pending = |index| has_output(guest(index));
+            let pending = |index: usize| has_output(&guests[index]);
             match self.shares.next(console::micros(), offer.log, pending) {
                 Next::Log => console::say_log(),
                 Next::Guest(index) => {
-                    let placed = guest(index);
+                    let guest = &guests[index];
                     let mut piece = [0; PIECE];
                     let piece = &mut piece[..offer.room];
-                    let len = take_output(placed, piece);
-                    let cost = console::say_guest(index, &placed.name, &piece[..len]);
+                    let len = take_output(guest, piece);
+                    let cost = console::say_guest(index, guest.name(), &piece[..len]);
                     self.shares.sent(cost, piece[..len].ends_with(b"\n"));
                 }
                 Next::Nobody => break,
@@ -90,7 +90,7 @@ impl Consoles {
     }
 
     /// Takes what was typed, up to a command. Says whether there was anything.
-    pub fn receive<'a>(&mut self, guest: impl Fn(usize) -> &'a Placed) -> (bool, Option<Typed>) {
+    pub fn receive(&mut self, guests: &[Guest]) -> (bool, Option<Typed>) {
         let mut byte = [0];
         let mut any = false;
         while console::take_input(&mut byte) > 0 {
@@ -98,7 +98,7 @@ impl Consoles {
             match self.reader.feed(byte[0]) {
                 None => {}
                 Some(Input::Byte(byte)) => {
-                    let lost = !give_input(guest(self.attached), byte);
+                    let lost = !give_input(&guests[self.attached], byte);
                     self.lost[self.attached].input += u64::from(lost);
                 }
                 Some(Input::Line(line)) => {
@@ -123,16 +123,15 @@ impl Consoles {
     }
 
     /// Says what was lost since it was said last, every few seconds.
-    pub fn report_losses<'a>(&mut self, guest: impl Fn(usize) -> &'a Placed) {
+    pub fn report_losses(&mut self, guests: &[Guest]) {
         let now = console::micros();
         if now.saturating_sub(self.looked) < LOSS_PERIOD {
             return;
         }
         self.looked = now;
-        for (index, lost) in self.lost.iter_mut().enumerate() {
-            let placed = guest(index);
-            let name = &placed.name;
-            let Some(output) = placed.platform().map(|platform| platform.console_dropped()) else {
+        for (guest, lost) in guests.iter().zip(&mut self.lost) {
+            let name = guest.name();
+            let Some(output) = guest.platform().map(|platform| platform.console_dropped()) else {
                 continue;
             };
             // A guest that has started again counts anew.
@@ -155,26 +154,26 @@ impl Consoles {
 
 /// Whether a guest's console has output that is not sent. Not if the hypervisor has failed on its
 /// core: its devices may be locked for good.
-pub fn has_output(placed: &Placed) -> bool {
-    placed.platform().is_some_and(|platform| platform.console_output_pending())
+pub fn has_output(guest: &Guest) -> bool {
+    guest.platform().is_some_and(|platform| platform.console_output_pending())
 }
 
 /// Takes output, up to the end of a line, and tells the guest that there is room.
-fn take_output(placed: &Placed, buffer: &mut [u8]) -> usize {
-    let Some(mut platform) = placed.platform() else { return 0 };
+fn take_output(guest: &Guest, buffer: &mut [u8]) -> usize {
+    let Some(mut platform) = guest.platform() else { return 0 };
     let (len, message) = platform.console_output(buffer);
     if let Some(message) = message {
-        placed.shared.deliver(&message);
+        guest.shared().deliver(&message);
     }
     len
 }
 
 /// Gives a guest a typed byte. Says whether there was room.
-fn give_input(placed: &Placed, byte: u8) -> bool {
-    let Some(mut platform) = placed.platform() else { return false };
+fn give_input(guest: &Guest, byte: u8) -> bool {
+    let Some(mut platform) = guest.platform() else { return false };
     let (taken, message) = platform.console_input(&[byte]);
     if let Some(message) = message {
-        placed.shared.deliver(&message);
+        guest.shared().deliver(&message);
     }
     taken > 0
 }

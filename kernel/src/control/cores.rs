@@ -6,8 +6,8 @@ use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
 use crate::arch::interrupts::ist;
 use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
-use crate::arch::{protection, smp, topology, vmx};
-use crate::guest::run::{self, Finished, Partition};
+use crate::arch::{nmi, protection, smp, vmx};
+use crate::guest::run::{self, Partition};
 use crate::memory::address_space::{
     AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
 };
@@ -15,9 +15,9 @@ use crate::memory::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual};
 use crate::vmx::capability::{
     Capabilities, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON, ThisProcessor, Unusable,
 };
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 use spin::{Mutex, Once};
 
 /// Bytes of a core's main stack, and of each of its interrupt stacks.
@@ -26,7 +26,7 @@ const INTERRUPT_STACK_SIZE: u64 = 16 << 10;
 /// Host-virtual room for one core's stacks and the guard pages below each.
 const STACKS_PER_CORE: u64 = 1 << 20;
 
-/// Vector of the doorbell: "look at your mailbox".
+/// Vector of the service core's doorbell: "look around". Other cores are reached by NMI.
 pub const DOORBELL_VECTOR: u8 = 0x20;
 
 /// What a core is doing.
@@ -53,10 +53,8 @@ pub struct Core {
     stacks: Stacks,
     vmxon_region: HostPhysical,
     state: AtomicU8,
-    /// The doorbell has rung since it was last looked at.
-    rung: AtomicBool,
-    work: Mutex<Option<Box<Partition>>>,
-    finished: Mutex<Option<Box<Finished>>>,
+    /// The guest to run, and which of its processors.
+    work: Mutex<Option<(Arc<Partition>, u32)>>,
     refusal: Mutex<Option<Unusable>>,
 }
 
@@ -109,9 +107,7 @@ impl Core {
             stacks,
             vmxon_region,
             state: AtomicU8::new(State::Offline as u8),
-            rung: AtomicBool::new(false),
             work: Mutex::new(None),
-            finished: Mutex::new(None),
             refusal: Mutex::new(None),
         })
     }
@@ -157,22 +153,17 @@ impl Core {
         space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, &mut tables().lock())
     }
 
-    /// Gives a parked core a guest to run. Says whether it was parked.
+    /// Gives a parked core processor `id` of a guest to run. Says whether it was parked.
     #[must_use]
-    pub fn start(&self, partition: Box<Partition>) -> bool {
+    pub fn start(&self, partition: Arc<Partition>, id: u32) -> bool {
         let (parked, running) = (State::Parked as u8, State::Running as u8);
         let order = Ordering::SeqCst;
         if self.state.compare_exchange(parked, running, order, order).is_err() {
             return false;
         }
-        *self.work.lock() = Some(partition);
-        apic::send_fixed(self.apic, DOORBELL_VECTOR);
+        *self.work.lock() = Some((partition, id));
+        nmi::kick(self.apic);
         true
-    }
-
-    /// What became of the guest, once it has stopped.
-    pub fn take_finished(&self) -> Option<Box<Finished>> {
-        self.finished.lock().take()
     }
 
     /// Marks the calling core as dead, from its panic.
@@ -282,68 +273,38 @@ pub extern "C" fn application_core(index: u64) -> ! {
     smp::announce(core.apic);
     let Some(capabilities) = usable else { cpu::park() };
     loop {
-        // Only after the doorbell: one that came later would be the guest's.
-        let rung = core.rung.swap(false, Ordering::SeqCst);
-        let work = if rung { core.work.lock().take() } else { None };
-        match work {
-            Some(partition) => {
-                // The service core has mapped the window since this core last loaded CR3.
-                // SAFETY: the same address space as before.
-                unsafe { cpu::write_cr3(cpu::read_cr3()) };
-                let context = run::Core {
-                    segments: &local.segments,
-                    capabilities: &capabilities,
-                    tables: tables(),
-                };
-                // SAFETY: VMX operation was entered above, interrupts are off, and `start`'s
-                // caller has mapped the window.
-                let finished = unsafe { run::run(*partition, context) };
-                // SAFETY: the interrupt table is loaded, and no lock is held.
-                unsafe {
-                    apic::enable();
-                    apic::drain();
-                }
-                // In this order: whoever takes the result may give the core work at once.
-                core.set_state(State::Parked);
-                *core.finished.lock() = Some(Box::new(finished));
-                ring_service_core();
-            }
-            None => {
-                // SAFETY: the table is loaded, and no lock is held.
-                unsafe {
-                    cpu::wait_for_interrupt();
-                    apic::drain();
-                }
-            }
+        let work = core.work.lock().take();
+        let Some((partition, id)) = work else {
+            nmi::wait();
+            continue;
+        };
+        // The service core has mapped the window since this core last loaded CR3.
+        // SAFETY: the same address space as before; the interrupt table is loaded, and no lock is held.
+        unsafe {
+            cpu::write_cr3(cpu::read_cr3());
+            // What an earlier guest has sent here, until the last of its cores had left it.
+            apic::drain();
         }
-    }
-}
-
-/// What a core does when its doorbell rings.
-pub fn on_doorbell() {
-    if let Some(core) = try_get(local::core_index()) {
-        core.rung.store(true, Ordering::SeqCst);
+        let context =
+            run::Core { segments: &local.segments, capabilities: &capabilities, tables: tables() };
+        // SAFETY: VMX operation was entered above, interrupts are off, and `start`'s caller has
+        // mapped the window.
+        unsafe { run::run(&partition, id, context) };
+        // Before the state: the last reference frees memory.
+        drop(partition);
+        // SAFETY: as above.
+        unsafe {
+            apic::enable();
+            apic::drain();
+        }
+        core.set_state(State::Parked);
+        ring_service_core();
     }
 }
 
 /// Wakes the service core.
 pub fn ring_service_core() {
     apic::send_fixed(all()[0].apic, DOORBELL_VECTOR);
-}
-
-/// Cores that can be given to guests: those that are parked, one of each physical core, and
-/// none of the service core's. Hyper-thread siblings share caches and buffers; beside another guest
-/// they stay unused.
-pub fn for_guests() -> impl Iterator<Item = &'static Core> {
-    let shift = topology::thread_bits();
-    let physical = move |core: &Core| core.apic.0 >> shift;
-    let taken = move |core: &Core| {
-        all()[..core.index].iter().any(|earlier| {
-            physical(earlier) == physical(core)
-                && (earlier.index == 0 || earlier.state() != State::Dead)
-        })
-    };
-    all()[1..].iter().filter(move |core| core.state() == State::Parked && !taken(core))
 }
 
 /// Says how the cores came up; returns how many can run guests.
@@ -357,5 +318,5 @@ pub fn report() -> usize {
             }
         }
     }
-    for_guests().count()
+    all()[1..].iter().filter(|core| core.state() == State::Parked).count()
 }

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod consoles;
 pub mod cores;
 pub mod framebuffer;
+pub mod guest;
 pub mod log;
 pub mod machine;
 pub mod memory_map;

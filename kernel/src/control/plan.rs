@@ -1,42 +1,40 @@
 //! Which guest gets which core and which memory.
 
 use super::cores::{self, Core, State};
-use crate::arch::cpu;
-use crate::device::platform::Platform;
+use crate::arch::topology;
 use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
-use crate::guest::run::Partition;
-use crate::guest::shared::Shared;
-use crate::memory::address_space::MapFailed;
-use crate::memory::{FramePool, FrameRange, LARGE_FRAME_SIZE};
-use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec;
+use crate::memory::{FramePool, FrameRange};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, Guest, KernelKind, Restart};
+use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart};
+use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
+use core::ops::Range;
 use log::info;
-use spin::MutexGuard;
 
 /// A guest in its place, so that it can be started, and started again.
 pub struct Placed {
     /// From the manifest.
     pub name: String,
-    /// The core that is its own.
-    pub core: &'static Core,
-    /// What its cores share with the service core; new at each start.
-    pub shared: Arc<Shared>,
+    /// The cores that are its own, in the order of its processors; at least one.
+    pub cores: Vec<&'static Core>,
     /// Whether a reset starts it again.
     pub restart: bool,
-    kind: Kind,
-    kernel: &'static [u8],
-    initrd: Option<&'static [u8]>,
-    command_line: String,
-    vpid: u16,
-    clock: Clock,
+    /// How its kernel is loaded.
+    pub kind: Kind,
+    /// The kernel's file.
+    pub kernel: &'static [u8],
+    /// The initial RAM disk's file.
+    pub initrd: Option<&'static [u8]>,
+    /// The kernel's command line.
+    pub command_line: String,
+    /// Its tag in the TLB.
+    pub vpid: u16,
+    /// The time.
+    pub clock: Clock,
     /// Its RAM, while it does not run.
-    frames: Option<FrameRange>,
+    pub frames: Option<FrameRange>,
 }
 
 /// The guests cannot be placed.
@@ -44,12 +42,10 @@ pub struct Placed {
 pub enum CannotPlace {
     /// The bundle is damaged.
     Bundle(BundleError),
-    /// No core is left for a guest.
-    NoCore(String),
-    /// A guest wants several cores.
-    Cores(String, u32),
-    /// There is no run of free memory as long as the guest's.
-    NoMemory(String, u64, u64),
+    /// The machine has not what the guests want.
+    Plan(CannotPlan),
+    /// A core or memory of the plan's is not there: a defect.
+    Planned(String),
     /// A kernel kind that this hypervisor does not know.
     Kind(String),
 }
@@ -58,71 +54,51 @@ impl fmt::Display for CannotPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundle(error) => error.fmt(f),
-            Self::NoCore(name) => write!(f, "guest \"{name}\": no core is left for it"),
-            Self::Cores(name, cores) => write!(
-                f,
-                "guest \"{name}\": cores = {cores}: guests have one core so far; say cores = 1"
-            ),
-            Self::NoMemory(name, wanted, largest) => write!(
-                f,
-                "guest \"{name}\": memory = {} MiB: the longest run of free memory is {} MiB",
-                wanted >> 20,
-                largest >> 20
-            ),
+            Self::Plan(error) => error.fmt(f),
+            Self::Planned(name) => {
+                write!(f, "guest \"{name}\": what is planned for it is not free: a defect")
+            }
             Self::Kind(name) => write!(f, "guest \"{name}\": its kind of kernel is not known here"),
         }
     }
 }
 
-/// A guest does not start.
-#[derive(Debug)]
-pub enum CannotStart {
-    /// Its memory is not there.
-    NoMemory,
-    /// Its memory cannot be mapped.
-    Window(MapFailed),
-    /// Its core is not waiting for work.
-    Core(State),
-}
-
-impl fmt::Display for CannotStart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMemory => f.write_str("its memory is gone"),
-            Self::Window(error) => write!(f, "its memory cannot be mapped: {error:?}"),
-            Self::Core(state) => write!(f, "its core is {state:?}"),
-        }
-    }
-}
-
-/// Checks each guest's files and finds a core and memory for it.
+/// Makes the plan, logs it, and takes what it gives to each guest out of the free memory. Then checks each guest's files.
+///
+/// `hypervisor` is what the hypervisor keeps of the memory, for the log.
+///
+/// # Errors
+/// The first guest that cannot have what it wants, or whose files are damaged.
 pub fn place(
     bundle: &Bundle<'static>,
     mut pool: FramePool,
+    hypervisor: &[Range<u64>],
     clock: Clock,
 ) -> Result<Vec<Placed>, CannotPlace> {
-    let mut free = cores::for_guests();
+    let machine = machine(&pool, hypervisor);
+    info!("plan: {machine}");
+    let plan = Plan::new(&machine, &requests(bundle)?).map_err(CannotPlace::Plan)?;
+    for line in plan.to_string().lines() {
+        info!("plan: {line}");
+    }
     let mut placed = Vec::new();
-    for (index, guest) in bundle.guests().iter().enumerate() {
-        let name = guest.name.clone();
-        if guest.cores != 1 {
-            return Err(CannotPlace::Cores(name, guest.cores));
-        }
+    for (index, (guest, share)) in bundle.guests().iter().zip(plan.guests).enumerate() {
+        let Share { name, cores, memory, .. } = share;
         let kind = match guest.kind {
             KernelKind::BzImage => Kind::BzImage,
             KernelKind::Elf64 => Kind::Elf64,
+            KernelKind::Pvh => Kind::Pvh,
+            KernelKind::Multiboot => Kind::Multiboot,
             _ => return Err(CannotPlace::Kind(name)),
         };
-        let core = free.next().ok_or_else(|| CannotPlace::NoCore(name.clone()))?;
-        let frames = pool.take(guest.memory, LARGE_FRAME_SIZE, u64::MAX).ok_or_else(|| {
-            let largest = pool.largest(LARGE_FRAME_SIZE);
-            CannotPlace::NoMemory(name.clone(), guest.memory, largest)
-        })?;
-        describe(guest, core, &frames);
+        let planned = || CannotPlace::Planned(name.clone());
+        let cores: Option<Vec<_>> =
+            cores.iter().map(|core| cores::all().get(usize::try_from(core.number).ok()?)).collect();
+        let cores = cores.ok_or_else(planned)?;
+        let frames = pool.take_at(memory).ok_or_else(planned)?;
         placed.push(Placed {
-            name: name.clone(),
-            core,
-            shared: shared(name, core),
+            name,
+            cores,
             restart: guest.restart == Restart::OnReset,
             kind,
             kernel: checked(bundle, guest.kernel)?,
@@ -134,25 +110,53 @@ pub fn place(
             frames: Some(frames),
         });
     }
-    info!("plan: left over: {} cores, {} MiB", free.count(), pool.free_bytes() >> 20);
     Ok(placed)
 }
 
-fn shared(name: String, core: &Core) -> Arc<Shared> {
-    Arc::new(Shared::new(name, vec![core.apic], cores::ring_service_core))
+/// This machine, as the plan sees it.
+fn machine(pool: &FramePool, hypervisor: &[Range<u64>]) -> Machine {
+    let core = |core: &Core| bulkhead_plan::Core {
+        number: u32::try_from(core.index).unwrap_or(u32::MAX),
+        apic_id: core.apic.0,
+        usable: core.state() == State::Parked,
+    };
+    let mut free: Vec<_> = pool.pieces().collect();
+    free.sort_by_key(|piece| piece.start);
+    Machine {
+        cores: cores::all().iter().map(core).collect(),
+        thread_bits: topology::thread_bits(),
+        hypervisor: joined(hypervisor),
+        free,
+        estimated: false,
+    }
 }
 
-fn describe(guest: &Guest, core: &Core, frames: &FrameRange) {
-    info!(
-        "plan: guest {}: core {} (APIC ID {}), {} MiB at {}, kernel {}{}",
-        guest.name,
-        core.index,
-        core.apic.0,
-        frames.len() >> 20,
-        frames.start(),
-        guest.kind.name(),
-        if guest.initrd.is_some() { ", initrd" } else { "" },
-    );
+/// The same memory with as few ranges as it takes, ascending.
+fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut ranges = ranges.to_vec();
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let touch = before.end == next.start;
+        if touch {
+            before.end = next.end;
+        }
+        touch
+    });
+    ranges
+}
+
+/// What the bundle's guests want.
+fn requests(bundle: &Bundle<'_>) -> Result<Vec<Request>, CannotPlace> {
+    let request = |guest: &bulkhead_manifest::Guest| {
+        Ok(Request {
+            name: guest.name.clone(),
+            cores: guest.cores.clone(),
+            memory: guest.memory,
+            kernel: bundle.blob(guest.kernel).map_err(CannotPlace::Bundle)?.name.clone(),
+            initrd: guest.initrd.is_some(),
+        })
+    };
+    bundle.guests().iter().map(request).collect()
 }
 
 /// A blob, after its digest has been checked.
@@ -162,45 +166,14 @@ fn checked(bundle: &Bundle<'static>, index: BlobIndex) -> Result<&'static [u8], 
     bundle.verify_blob(index).map_err(CannotPlace::Bundle)
 }
 
-impl Placed {
-    /// Starts the guest, with devices as after power-on. It must not be running.
-    pub fn start(&mut self) -> Result<(), CannotStart> {
-        let frames = self.frames.take().ok_or(CannotStart::NoMemory)?;
-        self.shared = shared(self.name.clone(), self.core);
-        self.core.open_window(&frames).map_err(CannotStart::Window)?;
-        let started = self.core.start(Box::new(Partition {
-            shared: self.shared.clone(),
-            frames,
-            kind: self.kind,
-            kernel: self.kernel,
-            initrd: self.initrd,
-            command_line: self.command_line.clone(),
-            vpid: self.vpid,
-            clock: self.clock,
-        }));
-        if started { Ok(()) } else { Err(CannotStart::Core(self.core.state())) }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Takes the RAM back from a run that has ended.
-    pub fn give_back(&mut self, frames: Option<FrameRange>) {
-        self.frames = frames;
-    }
-
-    /// The time, in seconds.
-    pub fn seconds(&self) -> u64 {
-        self.clock.now().unix_seconds
-    }
-
-    /// The guest's devices, unless its core has died: it may have died holding them.
-    pub fn platform(&self) -> Option<MutexGuard<'_, Platform>> {
-        loop {
-            if let Some(platform) = self.shared.platform.try_lock() {
-                return Some(platform);
-            }
-            if self.core.state() == State::Dead {
-                return None;
-            }
-            cpu::pause();
-        }
+    #[test]
+    fn ranges_that_touch_are_joined() {
+        let ranges = [0x30..0x40, 0x10..0x20, 0x20..0x30, 0x50..0x60];
+        assert_eq!(joined(&ranges), [0x10..0x40, 0x50..0x60]);
+        assert_eq!(joined(&[]), []);
     }
 }

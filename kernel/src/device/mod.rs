@@ -8,6 +8,7 @@
 //! * [`platform`]: all devices of one guest, by port and address. Start here.
 //! * [`uart`]: the 16550A of the console, with back-pressure towards the guest.
 //! * [`ioapic`]: translates an interrupt pin to the message that is sent to the guest's processors.
+//! * [`pit`]: the one counter of the interval timer that kernels measure the TSC against.
 //! * [`power`]: the ACPI sleep and reset registers, and the old ways to reset a PC.
 //! * [`rtc`]: the clock; [`cmos`] is its format, which the machine's own clock shares, and
 //!   [`date_time`] the calendar.
@@ -15,6 +16,7 @@
 pub mod cmos;
 pub mod date_time;
 pub mod ioapic;
+pub mod pit;
 pub mod platform;
 pub mod power;
 pub mod queue;

@@ -8,6 +8,7 @@
 //! the caller sends as an IPI, a [`PowerEvent`] ends or restarts the guest.
 
 use super::ioapic::{self, Ioapic, Message};
+use super::pit::{self, Pit};
 use super::power::{self, PowerEvent};
 use super::rtc::{self, Rtc};
 use super::uart::{self, Uart};
@@ -18,6 +19,10 @@ use crate::memory::GuestPhysical;
 pub struct Now {
     /// Seconds since the start of 1970, UTC.
     pub unix_seconds: u64,
+    /// The time-stamp counter, from any origin.
+    pub tsc: u64,
+    /// Its ticks a second.
+    pub tsc_hz: u64,
 }
 
 /// Bytes of one access.
@@ -101,6 +106,9 @@ enum Target {
     Power(u16),
     ResetControl,
     KeyboardCommand,
+    PitCounter,
+    PitControl,
+    PitGate,
 }
 
 impl Target {
@@ -118,7 +126,12 @@ impl Target {
         } else if port == power::KEYBOARD_COMMAND_PORT {
             Some(Self::KeyboardCommand)
         } else {
-            None
+            match port {
+                pit::COUNTER_PORT => Some(Self::PitCounter),
+                pit::CONTROL_PORT => Some(Self::PitControl),
+                pit::GATE_PORT => Some(Self::PitGate),
+                _ => None,
+            }
         }
     }
 }
@@ -129,6 +142,7 @@ pub struct Platform {
     ioapic: Ioapic,
     ioapic_page: GuestPhysical,
     rtc: Rtc,
+    pit: Pit,
     absent: Absent,
 }
 
@@ -140,6 +154,7 @@ impl Platform {
             ioapic: Ioapic::new(),
             ioapic_page,
             rtc: Rtc::new(),
+            pit: Pit::default(),
             absent: Absent::default(),
         }
     }
@@ -261,6 +276,8 @@ impl Platform {
             Target::ResetControl => Some(0),
             // There is no keyboard controller but its reset line.
             Target::KeyboardCommand => None,
+            Target::PitCounter | Target::PitControl => None,
+            Target::PitGate => Some(self.pit.read_gate(now)),
         }
     }
 
@@ -273,6 +290,9 @@ impl Platform {
             Target::Power(offset) => return Some(power::write(offset, value)),
             Target::ResetControl => return Some(power::legacy_reset(port, value)),
             Target::KeyboardCommand => return power::legacy_reset(port, value).map(Some),
+            Target::PitCounter => self.pit.write_counter(value, now)?,
+            Target::PitControl => self.pit.write_control(value)?,
+            Target::PitGate => self.pit.write_gate(value, now),
         }
         Some(None)
     }

@@ -18,8 +18,9 @@ pub struct Clock {
 impl Clock {
     /// The time now.
     pub fn now(&self) -> Now {
-        let ticks = rdtsc().wrapping_sub(self.tsc);
-        let seconds = ticks.checked_div(self.rates.tsc_hz).unwrap_or(0);
-        Now { unix_seconds: self.unix_seconds.saturating_add(seconds) }
+        let tsc = rdtsc().wrapping_sub(self.tsc);
+        let tsc_hz = self.rates.tsc_hz;
+        let seconds = tsc.checked_div(tsc_hz).unwrap_or(0);
+        Now { unix_seconds: self.unix_seconds.saturating_add(seconds), tsc, tsc_hz }
     }
 }

@@ -1,6 +1,7 @@
 //! Policy: what each exit means, what a guest may see, how it is loaded.
 
 pub mod acpi;
+pub mod activity;
 pub mod apic;
 pub mod clock;
 pub mod control_registers;
@@ -14,5 +15,6 @@ pub mod run;
 pub mod shared;
 pub mod statistics;
 pub mod stop;
+pub mod tsc;
 pub mod vcpu;
 pub mod walk;

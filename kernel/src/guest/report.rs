@@ -6,7 +6,8 @@ use super::walk::{self, Paging};
 use crate::arch::switch::{Registers, reg};
 use crate::memory::GuestMemory;
 use crate::vmx::capability::ThisProcessor;
-use crate::vmx::checks::{self, Limits, Violation};
+use crate::vmx::checks::{self, Limits};
+use crate::vmx::snapshot::Snapshot;
 use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
 use core::fmt;
 
@@ -50,6 +51,8 @@ pub fn instruction(
 /// A guest's state at its last exit, to be printed line by line.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// The processor's virtual APIC ID.
+    pub processor: u32,
     /// Exit reason as the processor gave it.
     pub reason: u32,
     /// Its name.
@@ -65,7 +68,8 @@ pub struct Report {
     cs: u64,
     code: [u8; MAX_INSTRUCTION],
     code_len: usize,
-    violations: heapless::Vec<Violation, MOST_VIOLATIONS>,
+    /// After a VM entry that failed.
+    failed: Option<Snapshot>,
 }
 
 /// Most violated checks of a failed VM entry that a report names.
@@ -77,12 +81,14 @@ impl Report {
         vmcs: &CurrentVmcs,
         memory: &impl GuestMemory,
         registers: &Registers,
+        processor: u32,
         reason: u32,
         reason_name: &'static str,
     ) -> Self {
         let mut code = [0; MAX_INSTRUCTION];
         let code_len = instruction(vmcs, memory, &mut code).unwrap_or(0);
         Self {
+            processor,
             reason,
             reason_name,
             qualification: vmcs.info(InfoField::QUALIFICATION),
@@ -101,28 +107,33 @@ impl Report {
             cs: vmcs.read(GuestField::CS_SELECTOR),
             code,
             code_len,
-            violations: heapless::Vec::new(),
+            failed: None,
         }
     }
 
-    /// Names the fields that made a VM entry fail, by the manual's checks.
-    pub fn add_violations(&mut self, vmcs: &CurrentVmcs) {
-        let limits = Limits::read(&ThisProcessor, crate::arch::cpu::cpuid);
-        checks::find(vmcs, &limits, |violation| {
-            // The first few are enough.
-            let _ = self.violations.push(violation);
-        });
+    /// Keeps all fields, so that those which made a VM entry fail can be named.
+    pub fn keep_fields(&mut self, vmcs: &CurrentVmcs) {
+        self.failed = Some(Snapshot::take(vmcs));
     }
 
     /// Calls `line` with each line of the report.
     pub fn lines(&self, mut line: impl FnMut(fmt::Arguments<'_>)) {
-        for violation in &self.violations {
-            line(format_args!("invalid: {violation}"));
+        if let Some(vmcs) = &self.failed {
+            // By the manual's checks, on the core that prints: all cores have the same processor.
+            let limits = Limits::read(&ThisProcessor, crate::arch::cpu::cpuid);
+            let mut left = MOST_VIOLATIONS;
+            checks::find(vmcs, &limits, |violation| {
+                if left > 0 {
+                    left -= 1;
+                    line(format_args!("invalid: {violation}"));
+                }
+            });
         }
         line(format_args!(
-            "exit reason {} ({}), qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
+            "exit reason {} ({}) of processor {}, qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
             self.reason & 0xFFFF,
             self.reason_name,
+            self.processor,
             self.qualification,
             self.guest_physical,
             self.guest_linear

@@ -1,34 +1,35 @@
-//! A guest's run on its core: RAM, EPT, VMCS, kernel; then enter, until it stops.
+//! A guest's run on its cores. The core of the first processor loads the kernel and builds what all
+//! share, the others wait to be started; each has a VMCS of its own, and enters until the guest ends.
 
 use super::clock::Clock;
 use super::loader::{self, Image, LoadError};
-use super::shared::Shared;
-use super::statistics::Statistics;
-use super::stop::Stop;
+use super::shared::{Shared, Slot, Wanted};
 use super::vcpu::{INTERCEPTED, Vcpu};
 use super::{acpi, control_registers, layout, msr};
 use crate::arch::descriptors::HostSegments;
 use crate::arch::switch::{self, Ended, Registers};
 use crate::arch::vmx::VmFail;
-use crate::arch::{apic, cpu, vector, vmx};
+use crate::arch::{apic, cpu, nmi, vector, vmx};
 use crate::memory::address_space::{self, TablePool, direct};
-use crate::memory::{FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual};
-use crate::vmx::bitmap::{IoBitmap, MsrBitmap, NotCovered};
+use crate::memory::{
+    FrameRange, GuestMemory, GuestPhysical, GuestRam, HostPhysical, HostVirtual, RamView,
+};
+use crate::vmx::bitmap::{IoBitmap, MsrBitmap, MsrBitmapFrame, NotCovered};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::ept::{self, Ept, MapError, MemoryType, PageSize, Rights, TableFrames};
-use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField, Start64};
+use crate::vmx::start;
+use crate::vmx::vmcs::{self, Confinement, CurrentVmcs, RefusedField};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use spin::Mutex;
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::{Mutex, Once};
 
-/// A guest as it is given to the core that will run it.
+/// A guest as it is given to the cores that will run it, for one run.
 pub struct Partition {
-    /// What its cores share.
+    /// What its cores share with the service core.
     pub shared: Arc<Shared>,
-    /// Its RAM, mapped at the core's window.
-    pub frames: FrameRange,
     /// How its kernel is loaded.
     pub kind: loader::Kind,
     /// The kernel's file.
@@ -41,6 +42,30 @@ pub struct Partition {
     pub vpid: u16,
     /// The time.
     pub clock: Clock,
+    /// Its RAM, mapped at the window of each of its cores: before and after the run.
+    pub frames: Mutex<Option<FrameRange>>,
+    /// What its processors have in common, once the first has prepared it.
+    pub prepared: Once<Prepared>,
+    /// What the run holds: the last processor that leaves gives it back.
+    pub held: Mutex<Option<Held>>,
+    /// Processors that have not left.
+    pub inside: AtomicU32,
+}
+
+/// What the processors of a guest have in common.
+#[derive(Clone, Copy)]
+pub struct Prepared {
+    /// Its RAM.
+    pub ram: RamView,
+    /// Its MSR bitmaps.
+    pub bitmaps: msr::Bitmaps,
+    confinement: Confinement,
+}
+
+/// The RAM of a guest that runs, and the frames of its EPT and bitmaps.
+pub struct Held {
+    ram: GuestRam,
+    frames: RunFrames,
 }
 
 /// What the core knows of itself.
@@ -99,20 +124,6 @@ macro_rules! convert {
 convert!(LoadError => Load, acpi::TooLarge => Acpi, MapError => Map, NotCovered => Msr,
     VmFail => Vmx, RefusedField => Field);
 
-/// How a run ended, and what comes back.
-pub struct Finished {
-    /// Why; `Err` if the guest never started.
-    pub result: Result<Stop, StartError>,
-    /// Exits and their cost.
-    pub statistics: Statistics,
-    /// NMIs of the machine's.
-    pub nmis: u64,
-    /// Ticks of the TSC from the first entry to the last exit.
-    pub ticks: u64,
-    /// The guest's RAM, wiped.
-    pub frames: Option<FrameRange>,
-}
-
 /// The hypervisor's frames that one run uses: EPT, VMCS, bitmaps. They go back to
 /// the pool when the run is over, so that a guest which restarts for ever uses up nothing.
 struct RunFrames {
@@ -126,7 +137,7 @@ impl RunFrames {
     }
 
     /// # Safety
-    /// The run's VMCS must be clear, and no EPT translation of it cached on this core.
+    /// The processor must use them no more: a VMCS is clear, and no EPT translation is used again.
     unsafe fn give_back(self) {
         let mut pool = self.pool.lock();
         for frame in self.taken {
@@ -158,55 +169,69 @@ impl TableFrames for RunFrames {
     }
 }
 
-/// Runs a guest on this core until it stops.
+/// Runs processor `id` of a guest on this core until it leaves; why, [`Shared`] knows.
 ///
 /// # Safety
 /// The core is in VMX operation with interrupts off, in an address space whose window maps the
-/// partition's frames in order, and which the service core leaves alone until this returns.
-pub unsafe fn run(partition: Partition, core: Core<'_>) -> Finished {
-    let Partition { shared, frames, kind, kernel, initrd, command_line, vpid, clock } = partition;
+/// partition's frames in order, and which the service core leaves alone until this returns. Each
+/// processor of the partition is run once, by the core that its slot names.
+pub unsafe fn run(partition: &Partition, id: u32, core: Core<'_>) {
     // SAFETY: the caller's contract.
-    let mut ram = unsafe { GuestRam::new(frames, HostVirtual::new(address_space::WINDOW)) };
-    let image = Image { kernel, initrd, command_line: &command_line };
-    let mut run_frames = RunFrames { pool: core.tables, taken: Vec::new() };
-    let mut finished = Finished {
-        result: Ok(Stop::Reset),
-        statistics: Statistics::new(),
-        nmis: 0,
-        ticks: 0,
-        frames: None,
-    };
-    match prepare(&mut ram, kind, &image, &shared, vpid, &core, &mut run_frames) {
-        Ok(Prepared { vmcs, region, entry }) => {
-            let mut registers = Registers::default();
-            registers.0[switch::reg::RSI] = entry.rsi;
-            let mut vcpu = Vcpu::new(vmcs, ram, shared.clone(), clock, 0, core.capabilities);
-            // SAFETY: the caller's contract; `prepare` has set the VMCS up for this core and `Vcpu`.
-            unsafe { enter(&mut vcpu, &registers, &mut finished) };
-            shared.close();
-            finished.nmis = vcpu.nmis;
-            let (stop, back, statistics) = vcpu.into_parts();
-            ram = back;
-            finished.statistics = statistics;
-            // The run ends only when there is a reason.
-            finished.result = Ok(stop.unwrap_or(Stop::Reset));
-            // SAFETY: the region is this run's VMCS. A failure leaves the frames lost, not shared.
-            if unsafe { vmx::vmclear(region) }.is_ok() {
-                // SAFETY: the VMCS is clear, and the next entry on this core drops all translations.
-                unsafe { run_frames.give_back() };
-            }
-        }
-        Err(error) => finished.result = Err(error),
+    if let Err(error) = unsafe { run_processor(partition, id, &core) } {
+        partition.shared.end(Err(error));
     }
-    finished.frames = Some(ram.into_frames());
-    finished
+    partition.leave();
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Result<(), StartError> {
+    let shared = &partition.shared;
+    let Some(slot) = shared.processors.get(id as usize) else { return Ok(()) };
+    let mut registers = Registers::default();
+    let start = if id == 0 {
+        // SAFETY: the caller's contract.
+        Some(unsafe { partition.prepare(core)? })
+    } else if shared.attend(slot) == Wanted::Leave {
+        return Ok(());
+    } else {
+        // `Vcpu::attend` will start it, in real mode.
+        None
+    };
+    // The first processor has prepared this before it could start others.
+    let Some(prepared) = partition.prepared.get() else { return Ok(()) };
+    let mut frames = RunFrames { pool: core.tables, taken: Vec::new() };
+    let region = frames.take()?;
+    // SAFETY: the core is in VMX operation; the region is a fresh frame; the confinement's frames are
+    // this run's, and its EPT maps the guest's RAM alone; `Vcpu` is the handler that `enter` uses.
+    let mut vmcs = unsafe {
+        let mapped = direct(region).as_u64() as *mut u32;
+        let mut vmcs = CurrentVmcs::create(region, mapped, core.capabilities.revision)?;
+        vmcs::set_controls(&mut vmcs, core.capabilities, &prepared.confinement)?;
+        vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;
+        vmcs
+    };
+    if let Some(entry) = start {
+        start::set_guest(&mut vmcs, &entry.start)?;
+        registers = entry.registers;
+    }
+    let mut vcpu =
+        Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);
+    // SAFETY: the caller's contract; the VMCS has been set up for this core and `Vcpu`.
+    unsafe { enter(&mut vcpu, &mut registers, slot) };
+    // SAFETY: the region is this run's VMCS. A failure leaves the frame lost, not shared.
+    if unsafe { vmx::vmclear(region) }.is_ok() {
+        // SAFETY: the VMCS is clear.
+        unsafe { frames.give_back() };
+    }
+    Ok(())
 }
 
 /// Enters the guest, on a core that has nothing of an earlier guest's left.
 ///
 /// # Safety
 /// The VMCS is current, its host state this core's, and interrupts are off.
-unsafe fn enter(vcpu: &mut Vcpu, registers: &Registers, finished: &mut Finished) {
+unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, slot: &Slot) {
     // SAFETY: the core is about to run a guest, and root mode uses none of what is reset.
     unsafe {
         apic::reset_for_guest();
@@ -217,11 +242,16 @@ unsafe fn enter(vcpu: &mut Vcpu, registers: &Registers, finished: &mut Finished)
         vmx::invvpid_all();
     }
     let start = cpu::rdtsc();
-    // SAFETY: the caller's contract; EPT maps the guest's own frames alone.
-    if let Ended::EntryFailed { .. } = unsafe { switch::run(vcpu, registers) } {
-        vcpu.entry_failed();
+    // In this order: what has been ordered since is found by one or the other.
+    nmi::set_guest(true);
+    if vcpu.attend(registers) {
+        // SAFETY: the caller's contract; EPT maps the guest's own frames alone.
+        if let Ended::EntryFailed { .. } = unsafe { switch::run(vcpu, registers) } {
+            vcpu.entry_failed();
+        }
     }
-    finished.ticks = cpu::rdtsc().wrapping_sub(start);
+    nmi::set_guest(false);
+    slot.ticks.store(cpu::rdtsc().wrapping_sub(start), Ordering::Relaxed);
     // SAFETY: as above. Nothing of this guest's stays in the core.
     unsafe {
         apic::quiesce();
@@ -231,68 +261,85 @@ unsafe fn enter(vcpu: &mut Vcpu, registers: &Registers, finished: &mut Finished)
     }
 }
 
-/// A VMCS that is ready to run.
-struct Prepared {
-    vmcs: CurrentVmcs,
-    region: HostPhysical,
-    entry: loader::Entry,
-}
+impl Partition {
+    /// Loads the guest and says how its first processor starts.
+    ///
+    /// # Safety
+    /// As [`run`].
+    unsafe fn prepare(&self, core: &Core<'_>) -> Result<loader::Entry, StartError> {
+        let frames = self.frames.lock().take().ok_or(StartError::NoMemory)?;
+        // SAFETY: the caller's contract.
+        let ram = unsafe { GuestRam::new(frames, HostVirtual::new(address_space::WINDOW)) };
+        let mut frames = RunFrames { pool: core.tables, taken: Vec::new() };
+        let loaded = self.load(&ram, core, &mut frames);
+        // Also after a failure: then it goes back at once.
+        *self.held.lock() = Some(Held { ram, frames });
+        let (prepared, entry) = loaded?;
+        self.prepared.call_once(|| prepared);
+        Ok(entry)
+    }
 
-fn prepare(
-    ram: &mut GuestRam,
-    kind: loader::Kind,
-    image: &Image<'_>,
-    shared: &Shared,
-    vpid: u16,
-    core: &Core<'_>,
-    frames: &mut RunFrames,
-) -> Result<Prepared, StartError> {
-    let entry = loader::load(kind, image, ram.layout(), ram)?;
-    let tables = acpi::build(shared.processors())?;
-    ram.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
-        .map_err(LoadError::from)?;
-    let ept = map_ram(ram, core, frames)?;
-    let (msr_bitmap, region) = (frames.take()?, frames.take()?);
-    let io_bitmaps = [frames.take()?, frames.take()?];
-    // SAFETY: the frames were allocated just now, zeroed and mapped; both types are plain bytes of
-    // a frame's size.
-    unsafe {
-        msr::allow(&mut *(direct(msr_bitmap).as_u64() as *mut MsrBitmap))?;
-        for bitmap in io_bitmaps {
-            (*(direct(bitmap).as_u64() as *mut IoBitmap)).deny_all();
+    fn load(
+        &self,
+        ram: &GuestRam,
+        core: &Core<'_>,
+        frames: &mut RunFrames,
+    ) -> Result<(Prepared, loader::Entry), StartError> {
+        let Self { kernel, initrd, .. } = *self;
+        let image = Image { kernel, initrd, command_line: &self.command_line };
+        // SAFETY: the view goes to the guest's cores, which leave before `held` is given up.
+        let mut view = unsafe { ram.view() };
+        let entry = loader::load(self.kind, &image, ram.layout(), &mut view)?;
+        let tables = acpi::build(self.shared.count())?;
+        view.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
+            .map_err(LoadError::from)?;
+        let ept = map_ram(ram, core, frames)?;
+        let bitmaps = msr_bitmaps(frames)?;
+        let io_bitmaps = [frames.take()?, frames.take()?];
+        // SAFETY: the frames were allocated just now, zeroed and mapped; the type is plain bytes of
+        // a frame's size.
+        unsafe {
+            for bitmap in io_bitmaps {
+                (*(direct(bitmap).as_u64() as *mut IoBitmap)).deny_all();
+            }
+        }
+        let confinement = Confinement {
+            eptp: ept.eptp(false),
+            vpid: self.vpid,
+            // That with the least passed, until there is a processor to choose.
+            msr_bitmap: bitmaps.choose(msr::Choice { x2apic: false, tsc_adjust: false }),
+            io_bitmaps,
+            cr0_mask: control_registers::CR0_OWNED,
+            cr4_mask: control_registers::CR4_OWNED,
+            exceptions: INTERCEPTED,
+        };
+        Ok((Prepared { ram: view, bitmaps, confinement }, entry))
+    }
+
+    /// A processor has left. The last one wipes the RAM, and gives it and all else back.
+    fn leave(&self) {
+        if self.inside.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        if let Some(Held { ram, frames }) = self.held.lock().take() {
+            // SAFETY: no processor of the guest is left, and the next entry on each of their cores
+            // drops all translations.
+            unsafe { frames.give_back() };
+            *self.frames.lock() = Some(ram.into_frames());
         }
     }
-    // SAFETY: the core is in VMX operation; the region is a fresh frame.
-    let mut vmcs = unsafe {
-        let mapped = direct(region).as_u64() as *mut u32;
-        CurrentVmcs::create(region, mapped, core.capabilities.revision)?
-    };
-    let confinement = Confinement {
-        eptp: ept.eptp(false),
-        vpid,
-        msr_bitmap,
-        io_bitmaps,
-        cr0_mask: control_registers::CR0_OWNED,
-        cr4_mask: control_registers::CR4_OWNED,
-        exceptions: INTERCEPTED,
-    };
-    // SAFETY: all frames are this run's, and `map_ram` has mapped the guest's RAM alone.
-    unsafe { vmcs::set_controls(&mut vmcs, core.capabilities, &confinement)? };
-    // SAFETY: `run` uses `Vcpu` as the handler.
-    unsafe {
-        vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;
-    }
-    let start = Start64 {
-        rip: entry.rip,
-        rsp: entry.rsp,
-        cr3: entry.cr3,
-        gdt_base: entry.gdt_base,
-        gdt_limit: entry.gdt_limit,
-        code: loader::CODE_SELECTOR,
-        data: loader::DATA_SELECTOR,
-    };
-    vmcs::set_guest_64(&mut vmcs, &start)?;
-    Ok(Prepared { vmcs, region, entry })
+}
+
+fn msr_bitmaps(frames: &mut RunFrames) -> Result<msr::Bitmaps, StartError> {
+    msr::Bitmaps::new(|choice| {
+        let frame = frames.take()?;
+        // SAFETY: the frame was allocated just now, zeroed and mapped, and is the run's until all its
+        // VMCSs are clear; the type is plain bytes of a frame's size.
+        unsafe {
+            msr::allow(&mut *(direct(frame).as_u64() as *mut MsrBitmap), choice)?;
+            Ok(MsrBitmapFrame::new(frame))
+        }
+    })
 }
 
 /// EPT for the guest's RAM and nothing else: what is not mapped exits.

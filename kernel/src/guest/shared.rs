@@ -1,60 +1,299 @@
 //! What a guest's cores and the service core have in common.
 
-use super::apic;
+use super::activity::{Activity, SharedActivity};
+use super::apic::{Address, Identities};
+use super::run::StartError;
+use super::statistics::{Exits, Statistics};
+use super::stop::Stop;
 use crate::arch::apic::{ApicId, send_fixed};
-use crate::device::ioapic::Message;
+use crate::arch::{cpu, nmi};
+use crate::device::ioapic::{DeliveryMode, Message};
 use crate::device::platform::Platform;
 use crate::guest::layout;
 use crate::memory::GuestPhysical;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Mutex;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use spin::{Mutex, MutexGuard};
+
+/// What a guest's processors are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Run.
+    Run = 0,
+    /// Stand still in root mode, until there is another order.
+    Pause = 1,
+    /// Leave the guest for good.
+    Stop = 2,
+}
+
+/// One virtual processor, as others see it.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its virtual APIC ID.
+    pub id: u32,
+    /// The physical core that runs it.
+    pub core: ApicId,
+    /// Whether it runs or waits to be started.
+    pub activity: SharedActivity,
+    /// Its exits.
+    pub statistics: Statistics,
+    /// Ticks of the TSC from its first entry to its last exit.
+    pub ticks: AtomicU64,
+    /// Another processor has sent it an NMI.
+    nmi: AtomicBool,
+    /// It stands still, as ordered.
+    held: AtomicBool,
+}
+
+impl Slot {
+    fn new(id: u32, core: ApicId, activity: Activity) -> Self {
+        Self {
+            id,
+            core,
+            activity: SharedActivity::new(activity),
+            statistics: Statistics::new(),
+            ticks: AtomicU64::new(0),
+            nmi: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+        }
+    }
+
+    /// Sends it an NMI of the guest's; one that waits to be started does not get it. Whoever is
+    /// not the processor itself must [`kick`](Self::kick) it then.
+    pub fn post_nmi(&self) {
+        if self.activity.now() == Activity::Running {
+            self.nmi.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes the NMI that was sent to it, if there is one.
+    pub fn take_nmi(&self) -> bool {
+        self.nmi.swap(false, Ordering::SeqCst)
+    }
+
+    /// Makes its core look at what it has been told.
+    pub fn kick(&self) {
+        nmi::kick(self.core);
+    }
+}
+
+/// What is wanted of a virtual processor, once it has stood still as long as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Go on.
+    Go,
+    /// Reset itself and start in real mode at this page.
+    Start(u8),
+    /// Leave the guest.
+    Leave,
+}
 
 /// One guest, as far as it concerns more than one core.
 pub struct Shared {
     /// Its name, from the manifest.
     pub name: String,
+    /// Its processors, by virtual APIC ID.
+    pub processors: Vec<Arc<Slot>>,
     /// Its devices. Held for the length of one access; never while another lock is held.
-    pub platform: Mutex<Platform>,
-    /// The physical cores behind virtual APIC IDs 0 to n-1.
-    pub cores: Vec<ApicId>,
+    platform: Mutex<Platform>,
+    /// What its processors answer to.
+    pub identities: Identities,
     /// Wakes the service core.
     pub doorbell: fn(),
-    /// The guest's cores still take its interrupts. Changed with `platform` held.
-    open: AtomicBool,
+    order: AtomicU8,
+    /// One of its cores has died, perhaps with the devices locked.
+    abandoned: AtomicBool,
+    /// Why it ended: the first reason.
+    end: Mutex<Option<Result<Stop, StartError>>>,
 }
 
 impl Shared {
-    /// A guest on `cores`, with devices as after power-on.
-    pub fn new(name: String, cores: Vec<ApicId>, doorbell: fn()) -> Self {
-        let platform = Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC)));
-        Self { name, platform, cores, doorbell, open: AtomicBool::new(true) }
-    }
-
-    /// Ends the delivery of interrupts: the cores are about to stop being the guest's.
-    pub fn close(&self) {
-        let _platform = self.platform.lock();
-        self.open.store(false, Ordering::SeqCst);
-    }
-
-    /// Processors of the guest.
-    pub fn processors(&self) -> u32 {
-        self.cores.len() as u32
-    }
-
-    /// Sends a device's interrupt: a real IPI with the guest's own vector. It goes to
-    /// the guest's cores alone, whatever the guest has written into the IOAPIC.
-    /// To be called by the guest's own core, or with `platform` held.
-    pub fn deliver(&self, message: &Message) {
-        if !self.open.load(Ordering::SeqCst) {
-            return;
+    /// A guest on `cores`, with devices as after power-on. Its first processor runs, the others
+    /// wait to be started.
+    pub fn new(name: String, cores: impl IntoIterator<Item = ApicId>, doorbell: fn()) -> Self {
+        let activities =
+            core::iter::once(Activity::Running).chain(core::iter::repeat(Activity::Waiting));
+        let slots = (0..).zip(cores).zip(activities);
+        let processors: Vec<_> =
+            slots.map(|((id, core), activity)| Arc::new(Slot::new(id, core, activity))).collect();
+        Self {
+            name,
+            identities: Identities::new(processors.len() as u32),
+            processors,
+            platform: Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC))),
+            doorbell,
+            order: AtomicU8::new(Order::Run as u8),
+            abandoned: AtomicBool::new(false),
+            end: Mutex::new(None),
         }
-        let targets = apic::destination_8(message.destination, message.logical, self.processors());
-        for id in targets.iter() {
-            if let Some(&core) = self.cores.get(id as usize) {
-                send_fixed(core, message.vector);
+    }
+
+    /// How many processors the guest has.
+    pub fn count(&self) -> u32 {
+        self.processors.len() as u32
+    }
+
+    /// What the processors are to do.
+    pub fn order(&self) -> Order {
+        match self.order.load(Ordering::SeqCst) {
+            0 => Order::Run,
+            1 => Order::Pause,
+            _ => Order::Stop,
+        }
+    }
+
+    /// Lets the processors stand still, or run again. A guest that has been told to stop stays so.
+    pub fn pause(&self, pause: bool) {
+        let order = if pause { Order::Pause } else { Order::Run } as u8;
+        let stop = Order::Stop as u8;
+        let change = |now: u8| (now != stop).then_some(order);
+        let _ = self.order.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
+        self.kick_all();
+    }
+
+    /// Whether all processors stand still.
+    pub fn is_held(&self) -> bool {
+        self.processors.iter().all(|slot| slot.held.load(Ordering::SeqCst))
+    }
+
+    /// Ends the guest: its processors leave it as soon as they hear of it. The first reason counts.
+    pub fn end(&self, why: Result<Stop, StartError>) {
+        self.end.lock().get_or_insert(why);
+        self.order.store(Order::Stop as u8, Ordering::SeqCst);
+        self.kick_all();
+    }
+
+    /// Why it ended, if it has. To be asked once, when its processors have left.
+    pub fn take_end(&self) -> Option<Result<Stop, StartError>> {
+        self.end.lock().take()
+    }
+
+    /// Notes that one of its cores has died: nobody waits for what it may hold.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    fn kick_all(&self) {
+        for slot in &self.processors {
+            slot.kick();
+        }
+    }
+
+    /// To be called by the core of processor `id`, in root mode: stands still while that is
+    /// ordered or the processor waits to be started, and says what is wanted then.
+    pub fn attend(&self, slot: &Slot) -> Wanted {
+        loop {
+            match self.order() {
+                Order::Stop => return Wanted::Leave,
+                Order::Pause => {
+                    slot.held.store(true, Ordering::SeqCst);
+                    nmi::wait();
+                }
+                Order::Run => {
+                    slot.held.store(false, Ordering::SeqCst);
+                    match slot.activity.now() {
+                        Activity::Waiting => nmi::wait(),
+                        Activity::Starting(page) => return Wanted::Start(page),
+                        Activity::Running => return Wanted::Go,
+                    }
+                }
             }
         }
+    }
+
+    /// The devices. `None` when a core has died, perhaps with them locked.
+    pub fn platform(&self) -> Option<MutexGuard<'_, Platform>> {
+        loop {
+            if let Some(platform) = self.platform.try_lock() {
+                return Some(platform);
+            }
+            if self.abandoned.load(Ordering::SeqCst) {
+                return None;
+            }
+            cpu::pause();
+        }
+    }
+
+    /// Sends an interrupt with the guest's own vector to one of its processors: a real IPI, which
+    /// arrives without an exit. One that waits to be started does not get it.
+    ///
+    /// Nobody else gets it either: a core is given to another guest only after all of this one's
+    /// have left it, and what is still pending there is taken before.
+    pub fn interrupt(&self, id: u32, vector: u8) {
+        if let Some(slot) = self.processors.get(id as usize)
+            && slot.activity.now() == Activity::Running
+            && self.order() != Order::Stop
+        {
+            send_fixed(slot.core, vector);
+        }
+    }
+
+    /// Sends a device's interrupt, to the guest's processors alone, whatever the guest has
+    /// written into the IOAPIC.
+    pub fn deliver(&self, message: &Message) {
+        let to = Address::Bits8(message.destination);
+        let targets = match (self.identities.targets(to, message.logical), message.delivery) {
+            (targets, DeliveryMode::Fixed) => targets,
+            (targets, DeliveryMode::LowestPriority) => targets.lowest(),
+        };
+        for id in targets.iter() {
+            self.interrupt(id, message.vector);
+        }
+    }
+
+    /// Exits of all processors so far.
+    pub fn exits(&self) -> Exits {
+        let mut sum = Exits::none();
+        for slot in &self.processors {
+            slot.statistics.add_to(&mut sum);
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    fn guest(cores: u32) -> Shared {
+        Shared::new("one".to_string(), (1..=cores).map(ApicId), || {})
+    }
+
+    #[test]
+    fn the_first_processor_runs_and_the_others_wait() {
+        let guest = guest(3);
+        let now = |id: usize| guest.processors[id].activity.now();
+        assert_eq!(
+            [now(0), now(1), now(2)],
+            [Activity::Running, Activity::Waiting, Activity::Waiting]
+        );
+        assert_eq!(guest.attend(&guest.processors[0]), Wanted::Go);
+        assert!(guest.processors[1].activity.startup(7));
+        assert_eq!(guest.attend(&guest.processors[1]), Wanted::Start(7));
+    }
+
+    #[test]
+    fn an_nmi_to_a_processor_that_waits_is_lost() {
+        let guest = guest(2);
+        for slot in &guest.processors {
+            slot.post_nmi();
+        }
+        assert!(guest.processors[0].take_nmi());
+        assert!(!guest.processors[0].take_nmi(), "once");
+        assert!(!guest.processors[1].take_nmi());
+    }
+
+    #[test]
+    fn a_guest_whose_core_died_with_its_devices_is_not_waited_for() {
+        let guest = guest(2);
+        let held = guest.platform().unwrap();
+        guest.abandon();
+        assert!(guest.platform().is_none());
+        drop(held);
+        assert!(guest.platform().is_some());
     }
 }

@@ -2,36 +2,75 @@
 
 use crate::vmx::exit::ExitReason;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Basic exit reasons are below this.
 const REASONS: usize = ExitReason::COUNT;
 
-/// Exits of one virtual processor.
-#[derive(Clone, Debug)]
+/// Exits of one virtual processor. The core that runs it writes, others may read at any time: a
+/// counter is whole, two of them may be of different moments.
+#[derive(Debug)]
 pub struct Statistics {
-    counts: [u64; REASONS],
-    ticks: [u64; REASONS],
+    counts: [AtomicU64; REASONS],
+    ticks: [AtomicU64; REASONS],
+}
+
+/// Adds to a counter that has one writer.
+#[inline(always)]
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
 impl Statistics {
     /// Nothing counted yet.
     pub const fn new() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; REASONS],
+            ticks: [const { AtomicU64::new(0) }; REASONS],
+        }
+    }
+
+    /// Counts an exit that took `ticks` of the TSC to serve. To be called by one core alone.
+    #[inline(always)]
+    pub fn record(&self, reason: u32, ticks: u64) {
+        // An unknown reason is counted with the last.
+        let index = (reason as usize).min(REASONS - 1);
+        add(&self.counts[index], 1);
+        add(&self.ticks[index], ticks);
+    }
+
+    /// The counters now, with those of `earlier` readings added.
+    pub fn add_to(&self, sum: &mut Exits) {
+        for index in 0..REASONS {
+            let (count, ticks) = (&self.counts[index], &self.ticks[index]);
+            sum.counts[index] = sum.counts[index].wrapping_add(count.load(Ordering::Relaxed));
+            sum.ticks[index] = sum.ticks[index].wrapping_add(ticks.load(Ordering::Relaxed));
+        }
+    }
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Exits as they were read from [`Statistics`], of one or several virtual processors.
+#[derive(Clone, Debug)]
+pub struct Exits {
+    counts: [u64; REASONS],
+    ticks: [u64; REASONS],
+}
+
+impl Exits {
+    /// None.
+    pub const fn none() -> Self {
         Self { counts: [0; REASONS], ticks: [0; REASONS] }
     }
 
-    /// Counts an exit that took `ticks` of the TSC to serve.
-    #[inline(always)]
-    pub fn record(&mut self, reason: u32, ticks: u64) {
-        // An unknown reason is counted with the last.
-        let index = (reason as usize).min(REASONS - 1);
-        // A TSC that steps back must not be our fault.
-        self.counts[index] = self.counts[index].wrapping_add(1);
-        self.ticks[index] = self.ticks[index].wrapping_add(ticks);
-    }
-
     /// Exits in all.
-    pub fn exits(&self) -> u64 {
-        self.counts.iter().sum()
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| u64::wrapping_add(sum, *count))
     }
 
     /// Ticks in all.
@@ -47,12 +86,6 @@ impl Statistics {
             .into_iter()
             .filter(|&reason| self.counts[reason] > 0)
             .map(|reason| (reason as u32, self.counts[reason], self.ticks[reason]))
-    }
-}
-
-impl Default for Statistics {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -82,13 +115,17 @@ mod tests {
 
     #[test]
     fn rows_come_by_frequency_and_add_up() {
-        let mut statistics = Statistics::new();
+        let statistics = Statistics::new();
         for (reason, ticks) in [(10, 100), (30, 50), (10, 300), (4_000_000, 7)] {
             statistics.record(reason, ticks);
         }
-        let rows: std::vec::Vec<_> = statistics.rows().collect();
+        let mut sum = Exits::none();
+        statistics.add_to(&mut sum);
+        let rows: std::vec::Vec<_> = sum.rows().collect();
         assert_eq!(rows, [(10, 2, 400), (30, 1, 50), (79, 1, 7)]);
-        assert_eq!((statistics.exits(), statistics.ticks()), (4, 457));
+        assert_eq!((sum.count(), sum.ticks()), (4, 457));
+        statistics.add_to(&mut sum);
+        assert_eq!((sum.count(), sum.ticks()), (8, 914), "of two processors");
     }
 
     #[test]

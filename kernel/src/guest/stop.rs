@@ -13,6 +13,10 @@ pub enum Stop {
     PowerOff,
     /// It asked to be restarted.
     Reset,
+    /// The operator has stopped it.
+    Ordered,
+    /// The hypervisor failed on one of its cores.
+    Abandoned,
     /// It did what it cannot go on from, or what it may not do.
     Fault(Fault, Box<Report>),
 }

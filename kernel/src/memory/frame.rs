@@ -76,14 +76,34 @@ impl FramePool {
                 (start >= piece.start).then_some((index, start))
             })
             .max_by_key(|&(_, start)| start)?;
+        Some(self.split(index, start..start + len))
+    }
+
+    /// Takes exactly these bytes, whole frames, if all of them are free.
+    pub fn take_at(&mut self, range: Range<u64>) -> Option<FrameRange> {
+        let whole = |address: u64| address.is_multiple_of(FRAME_SIZE);
+        if range.is_empty() || !whole(range.start) || !whole(range.end) {
+            return None;
+        }
+        let inside = |piece: &Range<u64>| piece.start <= range.start && range.end <= piece.end;
+        let index = self.free.iter().position(inside)?;
+        Some(self.split(index, range))
+    }
+
+    /// Takes `taken` out of the piece at `index`, which it lies in.
+    fn split(&mut self, index: usize, taken: Range<u64>) -> FrameRange {
         let piece = self.free.swap_remove(index);
-        let taken = start..start + len;
         for rest in [piece.start..taken.start, taken.end..piece.end] {
             if !rest.is_empty() {
                 self.insert(rest);
             }
         }
-        Some(FrameRange { start: HostPhysical::new(taken.start), len })
+        FrameRange { start: HostPhysical::new(taken.start), len: taken.end - taken.start }
+    }
+
+    /// The free pieces, in no order. They neither overlap nor touch.
+    pub fn pieces(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.free.iter().cloned()
     }
 
     /// Returns memory to the pool. Its contents must have been wiped by the owner.
@@ -94,17 +114,6 @@ impl FramePool {
     /// Free bytes in all.
     pub fn free_bytes(&self) -> u64 {
         self.free.iter().map(|piece| piece.end - piece.start).sum()
-    }
-
-    /// The longest run of bytes that [`take`](Self::take) could return with this alignment.
-    pub fn largest(&self, align: u64) -> u64 {
-        let room = |piece: &Range<u64>| {
-            piece
-                .start
-                .checked_next_multiple_of(align)
-                .map_or(0, |start| (piece.end & !(align - 1)).saturating_sub(start))
-        };
-        self.free.iter().map(room).max().unwrap_or(0)
     }
 
     fn insert(&mut self, mut range: Range<u64>) {
@@ -163,8 +172,34 @@ mod tests {
         for range in all.into_iter().rev() {
             pool.give_back(range);
         }
-        assert_eq!(pool.largest(2 * MIB), 8 * MIB);
+        assert!(pool.pieces().eq(core::iter::once(0..8 * MIB)));
         assert_eq!(pool.take(8 * MIB, 2 * MIB, u64::MAX).map(|r| r.len()), Some(8 * MIB));
+    }
+
+    #[test]
+    fn what_is_taken_by_address_is_not_handed_out_again() {
+        let mut pool = pool(&[MIB..16 * MIB, 32 * MIB..48 * MIB]);
+        let taken = pool.take_at(4 * MIB..8 * MIB).unwrap();
+        assert_eq!((taken.start().as_u64(), taken.len()), (4 * MIB, 4 * MIB));
+        for overlapping in [4 * MIB..8 * MIB, 2 * MIB..6 * MIB, 7 * MIB..9 * MIB, MIB..16 * MIB] {
+            assert_eq!(pool.take_at(overlapping), None);
+        }
+        let mut pieces: std::vec::Vec<_> = pool.pieces().collect();
+        pieces.sort_by_key(|piece| piece.start);
+        assert_eq!(pieces, [MIB..4 * MIB, 8 * MIB..16 * MIB, 32 * MIB..48 * MIB]);
+        // Both sides of it can still be taken, whole, and it itself once it is back.
+        assert!(pool.take_at(MIB..4 * MIB).is_some() && pool.take_at(8 * MIB..16 * MIB).is_some());
+        pool.give_back(taken);
+        assert!(pool.take_at(4 * MIB..8 * MIB).is_some());
+    }
+
+    #[test]
+    fn only_whole_frames_that_are_all_free_are_taken_by_address() {
+        let mut pool = pool(&[MIB..2 * MIB, 3 * MIB..4 * MIB]);
+        for bad in [MIB + 1..2 * MIB, MIB..2 * MIB - 1, MIB..MIB, MIB..4 * MIB, 2 * MIB..3 * MIB] {
+            assert_eq!(pool.take_at(bad), None);
+        }
+        assert_eq!(pool.free_bytes(), 2 * MIB);
     }
 
     #[test]

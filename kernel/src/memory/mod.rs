@@ -14,6 +14,6 @@ pub use frame::{FramePool, FrameRange};
 #[cfg(test)]
 pub use guest_memory::TestMemory;
 pub use guest_memory::{GuestMemory, NotRam};
-pub use guest_ram::GuestRam;
+pub use guest_ram::{GuestRam, RamView};
 pub use heap::KernelHeap;
 pub use ram_layout::{HIGH_RAM_START, LOW_RAM_END, RamLayout};

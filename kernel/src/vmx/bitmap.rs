@@ -1,6 +1,6 @@
 //! MSR and I/O bitmaps: all ones, so that everything exits, but for what is let through.
 
-use crate::memory::FRAME_SIZE;
+use crate::memory::{FRAME_SIZE, HostPhysical};
 
 /// Bytes of each of the four parts of an MSR bitmap (SDM Vol. 3C, 25.6.9).
 const PART: usize = 1024;
@@ -48,6 +48,26 @@ impl MsrBitmap {
     /// How many accesses are let through, reads and writes together.
     pub fn allowed(&self) -> u32 {
         self.0.iter().map(|byte| byte.count_zeros()).sum()
+    }
+}
+
+/// A frame that holds an [`MsrBitmap`] for as long as a VMCS may refer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsrBitmapFrame(HostPhysical);
+
+impl MsrBitmapFrame {
+    /// The bitmap in `frame`.
+    ///
+    /// # Safety
+    /// The frame holds a bitmap that lets through what the guest may use and no more, until no VMCS refers to
+    /// it any longer.
+    pub const unsafe fn new(frame: HostPhysical) -> Self {
+        Self(frame)
+    }
+
+    /// The frame.
+    pub const fn address(self) -> HostPhysical {
+        self.0
     }
 }
 

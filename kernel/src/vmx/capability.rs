@@ -88,6 +88,12 @@ const PIN: &[Required<Pin>] = &[
     (Pin::NMI_EXITING, "NMI exiting", "to reach a core that runs its guest"),
     (Pin::VIRTUAL_NMIS, "virtual NMIs", "so that guests have an NMI state of their own"),
 ];
+/// Controls that are switched on when they are needed: they must be there, and are off at first.
+const PIN_LATER: &[Required<Pin>] = &[(
+    Pin::PREEMPTION_TIMER,
+    "activate VMX-preemption timer",
+    "to reach a core on its way to its guest",
+)];
 const PRIMARY: &[Required<Primary>] = &[
     (Primary::SECONDARY_CONTROLS, "activate secondary controls", "for EPT"),
     (Primary::IO_BITMAPS, "use I/O bitmaps", "to deny ports"),
@@ -97,7 +103,7 @@ const PRIMARY: &[Required<Primary>] = &[
     (Primary::MONITOR_EXITING, "MONITOR exiting", "to hide MONITOR"),
     (Primary::RDPMC_EXITING, "RDPMC exiting", "to hide performance counters"),
 ];
-/// Controls that are switched on when they are needed: they must be there, and are off at first.
+/// As [`PIN_LATER`].
 const PRIMARY_LATER: &[Required<Primary>] =
     &[(Primary::NMI_WINDOW_EXITING, "NMI-window exiting", "to deliver a guest's NMIs")];
 const SECONDARY: &[Required<Secondary>] = &[
@@ -194,6 +200,7 @@ impl Capabilities {
             "as VMCSs are in ordinary memory",
         )?;
         let pin = choose(processor.msr(VMX_TRUE_PINBASED_CTLS), PIN, Pin::bits, 0)?;
+        choose(processor.msr(VMX_TRUE_PINBASED_CTLS), PIN_LATER, Pin::bits, 0)?;
         require(
             pin & Pin::EXTERNAL_INTERRUPT_EXITING.bits() == 0,
             "external interrupts without exits",
@@ -346,7 +353,7 @@ mod tests {
             assert!(error.to_string().contains(&std::format!("\"{name}\"")), "{name}: {error}");
         }
         let high = |bits: u32| u64::from(bits) << 32;
-        for (flag, name, _) in PIN {
+        for (flag, name, _) in PIN.iter().chain(PIN_LATER) {
             without(VMX_TRUE_PINBASED_CTLS, high(flag.bits()), name);
         }
         for (flag, name, _) in PRIMARY.iter().chain(PRIMARY_LATER) {

@@ -6,4 +6,6 @@ pub mod checks;
 pub mod controls;
 pub mod ept;
 pub mod exit;
+pub mod snapshot;
+pub mod start;
 pub mod vmcs;

@@ -1,8 +1,11 @@
-//! The virtual-machine control structure, set up in parts: host, guest, controls.
+//! The virtual-machine control structure, set up in parts: host and controls here, the guest's
+//! state in [`start`].
 
+use super::bitmap::MsrBitmapFrame;
 use super::capability::Capabilities;
-use super::controls::{Entry as EntryControl, Primary};
-use crate::arch::cpu::{self, cr0, cr4, efer};
+use super::controls::{Entry as EntryControl, Pin, Primary};
+use super::start;
+use crate::arch::cpu;
 use crate::arch::descriptors::HostSegments;
 use crate::arch::msr::Msr;
 use crate::arch::vmx::{self, VmFail};
@@ -110,7 +113,8 @@ fields! { InfoField:
 pub struct CurrentVmcs(PhantomData<*mut ()>);
 
 impl CurrentVmcs {
-    /// Makes a fresh VMCS in `region` this core's current one.
+    /// Makes a fresh VMCS in `region` this core's current one. MSRs of the guest's that INIT keeps
+    /// hold what they do after power-up.
     ///
     /// # Safety
     /// The core is in VMX operation; `region` is a zeroed frame, mapped by `mapped`, that is this
@@ -125,6 +129,10 @@ impl CurrentVmcs {
             mapped.write(revision);
             vmx::vmclear(region)?;
             vmx::vmptrld(region)?;
+        }
+        for (field, value) in start::KEPT_BY_INIT {
+            // SAFETY: the VMCS is current; these fields hold MSRs of the guest's.
+            unsafe { vmx::vmwrite(field, value) };
         }
         Ok(Self(PhantomData))
     }
@@ -167,6 +175,22 @@ impl CurrentVmcs {
         unsafe { vmx::vmwrite(control::PRIMARY_PROCBASED_EXEC_CONTROLS, controls) };
     }
 
+    /// Ends what [`vmx::exit_at_next_entry`] began.
+    pub fn cancel_exit(&mut self) {
+        let timer = u64::from(Pin::PREEMPTION_TIMER.bits());
+        let controls = self.read_raw(control::PINBASED_EXEC_CONTROLS);
+        // SAFETY: `self` stands for a current VMCS; without the timer there is an exit less, that
+        // which was asked for.
+        unsafe { vmx::vmwrite(control::PINBASED_EXEC_CONTROLS, controls & !timer) };
+    }
+
+    /// Puts another MSR bitmap in force, from the next entry on (SDM Vol. 3C, 25.6.9).
+    pub fn set_msr_bitmap(&mut self, bitmap: MsrBitmapFrame) {
+        // SAFETY: `self` stands for a current VMCS; the value stands for a bitmap that is the
+        // guest's.
+        unsafe { vmx::vmwrite(control::MSR_BITMAPS_ADDR_FULL, bitmap.address().as_u64()) };
+    }
+
     /// "IA-32e mode guest" as the processor last saved it.
     pub fn guest_ia32e(&self) -> bool {
         self.read_raw(control::VMENTRY_CONTROLS) as u32 & EntryControl::GUEST_IA32E.bits() != 0
@@ -189,8 +213,8 @@ pub struct Confinement {
     pub eptp: u64,
     /// The guest's tag in the TLB, not 0.
     pub vpid: u16,
-    /// The MSR bitmap's frame.
-    pub msr_bitmap: HostPhysical,
+    /// The MSR bitmap at first.
+    pub msr_bitmap: MsrBitmapFrame,
     /// The I/O bitmaps' frames: low ports, high ports.
     pub io_bitmaps: [HostPhysical; 2],
     /// Bits of CR0 that the hypervisor owns.
@@ -205,9 +229,9 @@ pub struct Confinement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedField(pub u32);
 
-fn put(field: u32, value: u64) -> Result<(), RefusedField> {
-    // SAFETY: called by the set-up functions below alone, which own a current VMCS; what they
-    // write is argued there.
+/// Writes a field of the current VMCS, for the set-up functions here and in [`start`] alone.
+pub(super) fn put(field: u32, value: u64) -> Result<(), RefusedField> {
+    // SAFETY: the set-up functions own a current VMCS; what they write is argued there.
     unsafe { vmx::vmwrite_checked(field, value) }.map_err(|_| RefusedField(field))
 }
 
@@ -237,7 +261,7 @@ pub unsafe fn set_controls(
     put(control::VMENTRY_MSR_LOAD_COUNT, 0)?;
     put(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0)?;
     put(control::TSC_OFFSET_FULL, 0)?;
-    put(control::MSR_BITMAPS_ADDR_FULL, confinement.msr_bitmap.as_u64())?;
+    put(control::MSR_BITMAPS_ADDR_FULL, confinement.msr_bitmap.address().as_u64())?;
     put(control::IO_BITMAP_A_ADDR_FULL, confinement.io_bitmaps[0].as_u64())?;
     put(control::IO_BITMAP_B_ADDR_FULL, confinement.io_bitmaps[1].as_u64())?;
     put(control::CR0_GUEST_HOST_MASK, confinement.cr0_mask)?;
@@ -281,122 +305,4 @@ pub unsafe fn set_host(
     put(host::IA32_EFER_FULL, Msr::EFER.read())?;
     put(host::IA32_PAT_FULL, Msr::PAT.read())?;
     put(host::RIP, entry)
-}
-
-/// How a guest is entered in 64-bit mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start64 {
-    /// First instruction.
-    pub rip: u64,
-    /// Stack pointer.
-    pub rsp: u64,
-    /// Page tables.
-    pub cr3: u64,
-    /// GDT's base.
-    pub gdt_base: u64,
-    /// GDT's limit.
-    pub gdt_limit: u16,
-    /// Code segment's selector.
-    pub code: u16,
-    /// Data segments' selector.
-    pub data: u16,
-}
-
-/// Access rights of segments in the VMCS's format (SDM Vol. 3C, table 25-2).
-mod rights {
-    /// 64-bit code, execute and read, accessed, present.
-    pub const CODE_64: u64 = 0xA09B;
-    /// Data, read and write, accessed, present, 4-GByte limit.
-    pub const DATA: u64 = 0xC093;
-    /// Busy TSS, present.
-    pub const BUSY_TSS: u64 = 0x008B;
-    /// Unusable.
-    pub const UNUSABLE: u64 = 1 << 16;
-}
-
-/// PAT after reset (SDM Vol. 3A, 12.12.4).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-/// DR7 after reset.
-const DR7_RESET: u64 = 0x400;
-/// RFLAGS after reset: bit 1 is always set.
-const RFLAGS_RESET: u64 = 1 << 1;
-/// Limit of a 4-GByte segment.
-const FLAT_LIMIT: u64 = 0xFFFF_FFFF;
-/// Limit of the smallest 64-bit TSS.
-const TSS_LIMIT: u64 = 0x67;
-/// "No VMCS is linked" (SDM Vol. 3C, 25.4.2).
-const NO_LINK: u64 = u64::MAX;
-
-/// CR0 that a guest starts with in 64-bit mode, as the guest sees it.
-const START_CR0: u64 = cr0::PE | cr0::PG | cr0::ET | cr0::NE;
-
-/// Writes the guest state for an entry in 64-bit mode.
-pub fn set_guest_64(vmcs: &mut CurrentVmcs, start: &Start64) -> Result<(), RefusedField> {
-    put(guest::CR0, START_CR0)?;
-    put(guest::CR3, start.cr3)?;
-    // VMXE must be 1 in VMX operation (CR4's fixed bits). MCE is as in root mode: without it a
-    // machine check would shut the machine down instead of exiting. The guest sees 0 in both.
-    put(guest::CR4, cr4::PAE | cr4::VMXE | cpu::read_cr4() & cr4::MCE)?;
-    put(control::CR0_READ_SHADOW, START_CR0)?;
-    put(control::CR4_READ_SHADOW, cr4::PAE)?;
-    put(guest::IA32_EFER_FULL, efer::LME | efer::LMA)?;
-    put(guest::IA32_PAT_FULL, PAT_RESET)?;
-    put(guest::DR7, DR7_RESET)?;
-    put(guest::IA32_DEBUGCTL_FULL, 0)?;
-    put(guest::RFLAGS, RFLAGS_RESET)?;
-    put(guest::RIP, start.rip)?;
-    put(guest::RSP, start.rsp)?;
-    put(guest::CS_SELECTOR, start.code.into())?;
-    put(guest::CS_ACCESS_RIGHTS, rights::CODE_64)?;
-    for (selector, access) in [
-        (guest::SS_SELECTOR, guest::SS_ACCESS_RIGHTS),
-        (guest::DS_SELECTOR, guest::DS_ACCESS_RIGHTS),
-        (guest::ES_SELECTOR, guest::ES_ACCESS_RIGHTS),
-        (guest::FS_SELECTOR, guest::FS_ACCESS_RIGHTS),
-        (guest::GS_SELECTOR, guest::GS_ACCESS_RIGHTS),
-    ] {
-        put(selector, start.data.into())?;
-        put(access, rights::DATA)?;
-    }
-    for base in [
-        guest::CS_BASE,
-        guest::SS_BASE,
-        guest::DS_BASE,
-        guest::ES_BASE,
-        guest::FS_BASE,
-        guest::GS_BASE,
-        guest::LDTR_BASE,
-        guest::TR_BASE,
-        guest::IDTR_BASE,
-    ] {
-        put(base, 0)?;
-    }
-    for limit in [
-        guest::CS_LIMIT,
-        guest::SS_LIMIT,
-        guest::DS_LIMIT,
-        guest::ES_LIMIT,
-        guest::FS_LIMIT,
-        guest::GS_LIMIT,
-    ] {
-        put(limit, FLAT_LIMIT)?;
-    }
-    put(guest::LDTR_SELECTOR, 0)?;
-    put(guest::LDTR_LIMIT, 0)?;
-    put(guest::LDTR_ACCESS_RIGHTS, rights::UNUSABLE)?;
-    put(guest::TR_SELECTOR, 0)?;
-    put(guest::TR_LIMIT, TSS_LIMIT)?;
-    put(guest::TR_ACCESS_RIGHTS, rights::BUSY_TSS)?;
-    put(guest::GDTR_BASE, start.gdt_base)?;
-    put(guest::GDTR_LIMIT, start.gdt_limit.into())?;
-    put(guest::IDTR_LIMIT, 0)?;
-    put(guest::INTERRUPTIBILITY_STATE, 0)?;
-    put(guest::ACTIVITY_STATE, 0)?;
-    put(guest::PENDING_DBG_EXCEPTIONS, 0)?;
-    put(guest::IA32_SYSENTER_CS, 0)?;
-    put(guest::IA32_SYSENTER_ESP, 0)?;
-    put(guest::IA32_SYSENTER_EIP, 0)?;
-    put(guest::LINK_PTR_FULL, NO_LINK)?;
-    vmcs.set_guest_ia32e(true);
-    Ok(())
 }

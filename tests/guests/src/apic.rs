@@ -1,6 +1,18 @@
-//! The local APIC, in x2APIC mode as the loader left it (SDM Vol. 3A, 11.12).
+//! The local APIC: its mode, and its registers in x2APIC mode (SDM Vol. 3A, 11.12).
 
 use crate::cpu::{rdmsr, wrmsr};
+use crate::xapic;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// `IA32_APIC_BASE` (SDM Vol. 3A, 11.12.1).
+pub mod base {
+    /// This is the boot processor.
+    pub const BSP: u64 = 1 << 8;
+    /// x2APIC mode.
+    pub const EXTD: u64 = 1 << 10;
+    /// The APIC is on.
+    pub const EN: u64 = 1 << 11;
+}
 
 /// x2APIC registers by MSR (SDM Vol. 3A, table 11-6).
 pub mod register {
@@ -84,6 +96,29 @@ pub fn enable() {
     write(register::SVR, SVR_ENABLE | u64::from(SPURIOUS_VECTOR));
     write(register::TPR, 0);
     stop_timer();
+}
+
+/// Whether interrupts are ended through the page.
+static IN_XAPIC_MODE: AtomicBool = AtomicBool::new(false);
+
+/// Turns x2APIC mode on, from xAPIC mode or where it is on already.
+pub fn enter_x2apic_mode() {
+    write(register::BASE, rdmsr(register::BASE) | base::EXTD);
+    IN_XAPIC_MODE.store(false, Ordering::SeqCst);
+}
+
+/// Stays in xAPIC mode, which an APIC is in after reset.
+pub fn stay_in_xapic_mode() {
+    IN_XAPIC_MODE.store(true, Ordering::SeqCst);
+}
+
+/// Ends the interrupt in service, in the mode that the APIC is in.
+pub(crate) fn end_of_handler() {
+    if IN_XAPIC_MODE.load(Ordering::SeqCst) {
+        xapic::write(xapic::EOI, 0);
+    } else {
+        end_of_interrupt();
+    }
 }
 
 /// Ends the interrupt in service.

@@ -224,6 +224,6 @@ extern "C" fn dispatch(frame: &mut Frame) {
         panic!("unexpected {}, rsp {:#x}", fault::Fault::of(frame), frame.rsp);
     }
     if vector >= vector::FIRST_INTERRUPT && vector != apic::SPURIOUS_VECTOR {
-        apic::end_of_interrupt();
+        apic::end_of_handler();
     }
 }

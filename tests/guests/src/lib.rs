@@ -4,6 +4,7 @@
 //! executable linked at 2 MiB. It is entered as a 64-bit Linux kernel is: long mode, the first
 //! 4 GiB mapped one to one, interrupts off, `rsi` pointing at Linux's `boot_params`. So a guest
 //! runs wherever a Linux kernel does, and nothing in it knows Bulkhead but where that is tested.
+//! Two are entered in 32-bit protected mode instead: see [`entry32`].
 //!
 //! ```text
 //! #![no_std]
@@ -23,6 +24,8 @@
 //! Built with `--target x86_64-unknown-none --features metal --profile kernel`; the link
 //! arguments come from `build.rs`.
 //!
+//! The local APIC is in x2APIC mode, in which all but the guest *xapic* use it.
+//!
 //! There is one processor, no heap and no vector register: the target is soft-float.
 #![no_std]
 
@@ -30,6 +33,7 @@ pub mod apic;
 pub mod boot;
 pub mod console;
 pub mod cpu;
+pub mod entry32;
 pub mod fault;
 pub mod interrupts;
 #[cfg(feature = "metal")]
@@ -38,3 +42,4 @@ pub mod port;
 pub mod power;
 pub mod start;
 pub mod suite;
+pub mod xapic;

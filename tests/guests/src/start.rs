@@ -35,9 +35,14 @@ pub unsafe fn prepare(boot_params: u64) -> BootParams {
 ///
 /// The entry point is part of the binary and not of this library, so that the linker cannot
 /// miss it. What the loader left as a stack is too small to keep.
+///
+/// The local APIC is put into x2APIC mode first, unless `$apic`, a `fn()`, is given to do something else.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
+        $crate::entry!($main, $crate::apic::enter_x2apic_mode);
+    };
+    ($main:path, $apic:path) => {
         /// The first instruction: `rsi` points at `boot_params`.
         ///
         /// # Safety
@@ -50,6 +55,7 @@ macro_rules! entry {
             extern "C" fn start(boot_params: u64) -> ! {
                 // SAFETY: the address is the one that the loader gave, and interrupts are off.
                 let boot = unsafe { $crate::start::prepare(boot_params) };
+                $apic();
                 let main: fn(&$crate::boot::BootParams) -> ! = $main;
                 main(&boot)
             }

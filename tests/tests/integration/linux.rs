@@ -99,6 +99,11 @@ pub fn trials() -> Vec<Trial> {
             ensure!(warnings == "=1\n", "{warnings}");
             Ok(())
         }),
+        trial("linux::turns_x2apic_mode_on", |_| {
+            let transcript = &of(&SESSION)?.transcript;
+            ensure!(transcript.contains("x2apic enabled"), "{transcript}");
+            Ok(())
+        }),
         trial("linux::powers_off_with_a_summary", |_| {
             let transcript = &of(&SESSION)?.transcript;
             let summary = summary(transcript, "debian")?;

@@ -6,7 +6,11 @@ mod consoles;
 mod faults;
 mod guests;
 mod idle;
+mod kernels;
 mod linux;
+mod memtest;
+mod plan;
+mod xapic;
 
 use std::sync::LazyLock;
 
@@ -26,7 +30,10 @@ fn main() {
         faults::trials(),
         guests::trials(),
         idle::trials(),
+        kernels::trials(),
         linux::trials(),
+        xapic::trials(),
+        plan::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

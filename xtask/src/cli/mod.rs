@@ -2,6 +2,7 @@
 
 mod flash;
 mod image;
+mod plan;
 mod run;
 
 use anyhow::Result;
@@ -20,6 +21,8 @@ pub struct Arguments {
 enum Command {
     /// Run a manifest's guests in an emulator, with the terminal connected
     Run(run::Run),
+    /// Say which guest will get which cores and memory, and draw it
+    Plan(plan::Plan),
     /// Write a disk image
     Image(image::Image),
     /// Write an image to a disk, and verify it
@@ -45,6 +48,7 @@ struct Test {
 pub fn run(arguments: Arguments) -> Result<u8> {
     match arguments.command {
         Command::Run(run) => run.run(),
+        Command::Plan(plan) => plan.run(),
         Command::Image(image) => image.run(),
         Command::Flash(flash) => flash.run(),
         Command::Test(Test { filter, list: true }) => testing::list(filter.as_deref()),

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use bulkhead_boot::Manifest;
 use bulkhead_manifest::Options;
 use clap::Args;
-use xtask::emulator::{self, Emulator, Kind, Machine, Wanted};
+use xtask::emulator::{self, Emulator, Kind, Machine, Size, Wanted};
 use xtask::hypervisor::{self, Variant};
 use xtask::image::{self, Firmware};
 use xtask::session::{self, Outcome};
@@ -25,9 +25,12 @@ pub struct Run {
     /// The firmware that boots the machine; Bochs has a BIOS only
     #[arg(long, value_enum, default_value_t)]
     firmware: Firmware,
-    /// Processor cores of the machine [default: one more than the guests have, at least 2]
+    /// Processor cores of the machine [default: all that the guests have, and the service core]
     #[arg(long)]
     cores: Option<u32>,
+    /// Threads of each physical core
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    threads: u32,
     /// Memory of the machine in MiB [default: that of the guests and 384 more, at least 512]
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
@@ -77,18 +80,11 @@ impl Run {
     }
 
     fn machine(&self, manifest: &Manifest, disk: PathBuf, folder: PathBuf) -> Result<Machine> {
-        let guests = manifest.guests();
-        let cores: u32 = guests.iter().map(|guest| guest.cores).fold(0, u32::saturating_add);
-        let memory = guests.iter().map(|guest| guest.memory >> 20).fold(0, u64::saturating_add);
+        let size = Size::of(manifest, self.cores, self.threads, self.memory)?;
         let mut machine = Machine::new(disk, folder);
         machine.firmware = self.firmware;
-        machine.cores = self.cores.unwrap_or(cores.saturating_add(1).max(2));
-        let wanted = u32::try_from(memory.saturating_add(384).max(512));
-        machine.memory_mib = match (self.memory, wanted) {
-            (Some(memory), _) => memory,
-            (None, Ok(memory)) => memory,
-            (None, Err(_)) => bail!("the guests want {memory} MiB; name a machine with --memory"),
-        };
+        (machine.cores, machine.threads) = (size.cores, size.threads);
+        machine.memory_mib = size.memory_mib;
         machine.cpu.clone_from(&self.cpu);
         machine.instructions_per_second = self.ips;
         Ok(machine)

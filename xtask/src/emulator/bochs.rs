@@ -54,12 +54,17 @@ fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
     let image = quoted(&machine.image)?;
     let log = quoted(&machine.folder.join("bochs.log"))?;
     let cpu = machine.cpu.as_deref().unwrap_or(CPU);
-    let Machine { cores, memory_mib, instructions_per_second, .. } = machine;
+    let Machine { cores, threads, memory_mib, instructions_per_second, .. } = machine;
+    let count = match threads {
+        1 => cores.to_string(),
+        // Packages, physical cores in each, threads in each of those.
+        threads => format!("1:{}:{threads}", cores / threads),
+    };
     // The cirrus card, as the boot stages choose a mode of Bochs's own card that they cannot use.
     // `print_timestamps` is what prints the ticks of each second.
     Ok(format!(
         "display_library: sdl2\n\
-         cpu: model={cpu}, count={cores}, ips={instructions_per_second}, reset_on_triple_fault=0\n\
+         cpu: model={cpu}, count={count}, ips={instructions_per_second}, reset_on_triple_fault=0\n\
          memory: guest={memory_mib}, host={memory_mib}\n\
          romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
          vgaromimage: file=/usr/share/vgabios/vgabios.cirrus.bin\n\
@@ -100,6 +105,14 @@ mod tests {
         assert!(text.contains("path=\"/images/a b.img\""));
         assert!(text.contains("dev=127.0.0.1:4711\n"));
         assert!(text.contains("log: \"/logs/bochs.log\"\n"));
+    }
+
+    #[test]
+    fn threads_are_counted_by_physical_core() {
+        let mut machine = Machine::new("/images/a.img", "/logs");
+        (machine.cores, machine.threads) = (8, 2);
+        let text = configuration_of(&machine, 4711).unwrap();
+        assert!(text.contains(", count=1:4:2, ips="), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bochs;
 mod keeper;
 mod probe;
 mod qemu;
+mod size;
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use crate::image::Firmware;
 use keeper::Keeper;
 pub use probe::{Choice, Wanted, choose};
+pub use size::Size;
 
 /// How long an emulator may take to connect its serial port: it does so before the machine runs,
 /// but the host may be busy.
@@ -44,8 +46,10 @@ pub struct Machine {
     pub image: PathBuf,
     /// The firmware that boots it. Bochs has a BIOS only.
     pub firmware: Firmware,
-    /// Processor cores: the service core, and those of the guests.
+    /// Processor cores: the service core, and those of the guests. All threads of physical cores.
     pub cores: u32,
+    /// Threads of each physical core; `cores` is a multiple of it.
+    pub threads: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// The processor model, by the emulator's name for it; `None` is one that has all that
@@ -65,6 +69,7 @@ impl Machine {
             image: image.into(),
             firmware: Firmware::Bios,
             cores: 2,
+            threads: 1,
             memory_mib: 512,
             cpu: None,
             instructions_per_second: 10_000_000,

@@ -44,7 +44,9 @@ fn arguments(machine: &Machine, port: u16, kvm: bool) -> Result<Vec<OsString>> {
         .map(OsString::from)
         .into_iter()
         .collect();
-    arguments.extend(["-smp", &machine.cores.to_string()].map(OsString::from));
+    let Machine { cores, threads, .. } = machine;
+    let smp = if *threads == 1 { cores.to_string() } else { format!("{cores},threads={threads}") };
+    arguments.extend(["-smp", &smp].map(OsString::from));
     arguments.extend(["-m", &format!("{}M", machine.memory_mib)].map(OsString::from));
     arguments.extend(["-drive".into(), disk]);
     let serial = format!("tcp:127.0.0.1:{port},nodelay=on");
@@ -74,6 +76,9 @@ mod tests {
         let line = arguments.join(&OsString::from(" ")).into_string().unwrap();
         assert!(line.contains("-accel kvm -cpu host,+vmx,+x2apic -smp 3 -m 512M"), "{line}");
         assert!(line.contains("file=/images/a,,b.img"), "{line}");
+        (machine.cores, machine.threads) = (4, 2);
+        let arguments = super::arguments(&machine, 4711, true).unwrap();
+        assert!(arguments.contains(&OsString::from("4,threads=2")), "{arguments:?}");
         assert!(line.contains("-serial tcp:127.0.0.1:4711,nodelay=on"), "{line}");
     }
 

@@ -9,13 +9,26 @@ use anyhow::{Context, Result, bail};
 
 use crate::{process, progress};
 
-/// The kernel in a package, or in the package that it depends on.
-pub fn kernel(package: &str) -> Result<PathBuf> {
+/// The kernel in a package, or in the package that it depends on: the file that is named, or else
+/// the only one in `boot/`.
+pub fn kernel(package: &str, file: Option<&str>) -> Result<PathBuf> {
+    if let Some(file) = file {
+        let place = unpacked(package)?;
+        if !place.join(file).is_file() {
+            let kernels = kernels_in(&place.join("boot"))?.join(", ");
+            bail!(
+                "the Debian package {package} has no file {file}; its kernels in boot/: {kernels}"
+            );
+        }
+        return Ok(place.join(file));
+    }
     let mut name = package.to_string();
     // A metapackage such as linux-image-cloud-amd64 depends on the one for the current version.
     for _ in 0..3 {
-        if let Some(kernel) = kernel_in(&unpacked(&name)?)? {
-            return Ok(kernel);
+        let place = unpacked(&name)?;
+        let kernels = kernels_in(&place.join("boot"))?;
+        if let Some(kernel) = the_only(&name, &kernels)? {
+            return Ok(place.join("boot").join(kernel));
         }
         match image_it_depends_on(&show(&name)?) {
             Some(next) => name = next,
@@ -23,9 +36,22 @@ pub fn kernel(package: &str) -> Result<PathBuf> {
         }
     }
     bail!(
-        "the Debian package {name} has no boot/vmlinuz-*, and depends on no linux-image-*; \
+        "the Debian package {name} has no kernel in boot/, and depends on no linux-image-*; \
          linux-image-cloud-amd64 is one that has a kernel"
     )
+}
+
+/// The one file among a package's kernels, if there is any.
+fn the_only<'a>(package: &str, kernels: &'a [String]) -> Result<Option<&'a str>> {
+    match kernels {
+        [] => Ok(None),
+        [kernel] => Ok(Some(kernel)),
+        [first, ..] => bail!(
+            "the Debian package {package} has several kernels in boot/: {}; name one of them, for \
+             example {{ debian = \"{package}\", file = \"boot/{first}\" }}",
+            kernels.join(", ")
+        ),
+    }
 }
 
 /// The folder with a package's files: fetched and unpacked, unless that was done before.
@@ -125,18 +151,24 @@ fn image_it_depends_on(description: &str) -> Option<String> {
     names.find(|name| name.starts_with("linux-image-")).map(String::from)
 }
 
-fn kernel_in(package: &Path) -> Result<Option<PathBuf>> {
-    let boot = package.join("boot");
-    if !boot.is_dir() {
-        return Ok(None);
+/// The names of the files in a folder that are kernels, in order.
+fn kernels_in(folder: &Path) -> Result<Vec<String>> {
+    let mut kernels = Vec::new();
+    if !folder.is_dir() {
+        return Ok(kernels);
     }
-    for entry in fs::read_dir(&boot).with_context(|| format!("reading {}", boot.display()))? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("vmlinuz-") {
-            return Ok(Some(entry.path()));
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if !path.is_file() {
+            continue;
+        }
+        let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        if bulkhead_boot::recognise(&content).is_ok() {
+            kernels.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
         }
     }
-    Ok(None)
+    kernels.sort();
+    Ok(kernels)
 }
 
 #[cfg(test)]
@@ -151,6 +183,36 @@ mod tests {
         assert_eq!(image.as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
         assert_eq!(image_it_depends_on("Depends: libc6\n"), None);
         assert_eq!(image_it_depends_on("Package: x\n"), None);
+    }
+
+    #[test]
+    fn of_several_kernels_one_has_to_be_named() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(the_only("linux", &[]).unwrap(), None);
+        assert_eq!(the_only("linux", &names(&["vmlinuz-6"])).unwrap(), Some("vmlinuz-6"));
+        assert_eq!(
+            the_only("memtest86+", &names(&["a.bin", "b.bin"])).unwrap_err().to_string(),
+            "the Debian package memtest86+ has several kernels in boot/: a.bin, b.bin; name one of \
+             them, for example { debian = \"memtest86+\", file = \"boot/a.bin\" }"
+        );
+    }
+
+    #[test]
+    fn kernels_are_found_by_their_content() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [("config", "# text"), ("b.bin", ""), ("a.bin", "")] {
+            let mut content = content.as_bytes().to_vec();
+            if content.is_empty() {
+                // A Multiboot header that says what goes where.
+                for word in [0x1BAD_B002_u32, 1 << 16, 0_u32.wrapping_sub(0x1BAD_B002 + (1 << 16))]
+                {
+                    content.extend(word.to_le_bytes());
+                }
+            }
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        assert_eq!(kernels_in(folder.path()).unwrap(), ["a.bin", "b.bin"]);
+        assert!(kernels_in(&folder.path().join("none")).unwrap().is_empty());
     }
 
     #[test]

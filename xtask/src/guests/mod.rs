@@ -22,7 +22,7 @@ pub fn resolve(source: &Source) -> Result<PathBuf> {
     };
     match source {
         Source::File(path) => Ok(path.clone()),
-        Source::Debian { package } => debian::kernel(package),
+        Source::Debian { package, file } => debian::kernel(package, file.as_deref()),
         Source::Busybox { script } => busybox::initramfs(script),
         other => bail!("{other:?}: xtask does not know this kind of source"),
     }

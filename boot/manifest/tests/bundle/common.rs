@@ -1,7 +1,7 @@
 //! A small bundle, and the means to take one apart and close it again.
 
 use bulkhead_manifest::{
-    BlobIndex, Bundle, Descriptor, Guest, KernelKind, Options, Restart, Writer,
+    BlobIndex, Bundle, Cores, Descriptor, Guest, KernelKind, Options, Restart, Writer,
 };
 
 /// Where the header's fields are.
@@ -13,7 +13,7 @@ pub const HEADER: usize = 56;
 pub fn guest(name: &str, kernel: BlobIndex, initrd: Option<BlobIndex>) -> Guest {
     Guest {
         name: name.into(),
-        cores: 1,
+        cores: Cores::Count(1),
         memory: 64 << 20,
         kind: KernelKind::BzImage,
         kernel,
@@ -34,6 +34,7 @@ pub fn small() -> Vec<u8> {
         kind: KernelKind::Elf64,
         restart: Restart::OnReset,
         owner: None,
+        cores: Cores::Numbers(vec![3, 2]),
         ..guest("probe", kernel, None)
     });
     writer.finish().expect("a good bundle")

@@ -2,7 +2,8 @@
 
 use crate::common::*;
 use bulkhead_manifest::{
-    Blob, BlobIndex, Bundle, BundleError, Descriptor, Guest, KernelKind, Options, Restart, Writer,
+    Blob, BlobIndex, Bundle, BundleError, Cores, Descriptor, Guest, KernelKind, Options, Restart,
+    Writer,
 };
 
 fn message(bytes: &[u8]) -> String {
@@ -27,6 +28,7 @@ fn what_is_written_is_read() {
         (probe.kind, probe.restart, &probe.owner),
         (KernelKind::Elf64, Restart::OnReset, &None)
     );
+    assert_eq!((linux.cores.count(), probe.cores.numbers()), (1, [3, 2].as_slice()));
     assert_eq!(bundle.verify_blob(linux.kernel).unwrap(), b"a kernel");
     assert_eq!(bundle.verify_blob(BlobIndex(1)).unwrap(), b"rd!");
     assert_eq!(bundle.blob(BlobIndex(1)).unwrap().offset, 8192);
@@ -100,7 +102,7 @@ fn not_a_bundle() {
     bytes[8] = 9;
     assert_eq!(
         message(&bytes),
-        "bundle has format version 9, this hypervisor reads version 1; pack it with the same release"
+        "bundle has format version 9, this hypervisor reads version 2; pack it with the same release"
     );
 }
 
@@ -169,7 +171,16 @@ fn guests_against_the_rules() {
             guest(|g| g.name = "linux".into()),
             "guest 1 (\"linux\"): another guest has this name; names are unique",
         ),
-        (guest(|g| g.cores = 0), "guest 1 (\"probe\"): cores = 0, must be 1 to 255"),
+        (
+            guest(|g| g.cores = Cores::Count(64)),
+            "guest 1 (\"probe\"): cores = 64, must be a number of cores, 1 to 63, \
+             or a list of core numbers, 1 to 63, each once",
+        ),
+        (
+            guest(|g| g.cores = Cores::Numbers(vec![2, 0])),
+            "guest 1 (\"probe\"): cores = [2, 0], must be a number of cores, 1 to 63, \
+             or a list of core numbers, 1 to 63, each once",
+        ),
         (
             guest(|g| g.memory = 3 << 20),
             "guest 1 (\"probe\"): memory = 3145728 bytes, must be a multiple of 2 MiB from 4 MiB to 512 GiB",
@@ -193,6 +204,10 @@ fn guests_against_the_rules() {
     ] {
         assert_eq!(text, expected);
     }
+    assert_eq!(
+        edited(|d| d.guests[0].cores = Cores::Numbers(vec![1, 2])),
+        "guest 1 (\"probe\"): core 2 is named by guest \"linux\" too; a core belongs to one guest"
+    );
     assert_eq!(
         edited(|d| d.guests.clear()),
         "bundle has no guest; a manifest needs at least one [[guest]]"
@@ -236,6 +251,7 @@ fn the_largest_descriptor() {
         writer.add_guest(Guest {
             owner: Some("o".repeat(63)),
             command_line: "c".repeat(2047),
+            cores: if i == 0 { Cores::Numbers((1..=63).collect()) } else { Cores::Count(63) },
             ..guest(&format!("{i:031}"), kernel, Some(initrd))
         });
     }

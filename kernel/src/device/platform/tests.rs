@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::vec::Vec;
 
 const IOAPIC_PAGE: GuestPhysical = GuestPhysical::new(0xfec0_0000);
-const NOW: Now = Now { unix_seconds: 1_000_000_000 };
+const NOW: Now = Now { unix_seconds: 1_000_000_000, tsc: 0, tsc_hz: 10_000_000 };
 const VECTOR: u8 = 0x24;
 
 fn platform() -> Platform {
@@ -69,7 +69,7 @@ fn the_clock_shows_the_callers_time() {
         assert_eq!(inb(&mut platform, 0x71), value);
     }
     assert_eq!(
-        platform.port_read(0x71, Width::Byte, &Now { unix_seconds: NOW.unix_seconds + 2 }),
+        platform.port_read(0x71, Width::Byte, &Now { unix_seconds: NOW.unix_seconds + 2, ..NOW }),
         0x42
     );
 }
@@ -362,12 +362,13 @@ proptest! {
     fn no_access_panics_and_no_read_leaves_its_width(
         accesses in prop::collection::vec((any::<u16>(), 0u8..6, any::<u32>(), any::<u64>()), 1..300),
     ) {
-        const PORTS: [u16; 8] = [0x3f8, 0x3fb, 0x70, 0x64, 0x600, 0xcf6, 0x3f5, 0xfffd];
+        const PORTS: [u16; 10] =
+            [0x3f8, 0x3fb, 0x70, 0x64, 0x600, 0xcf6, 0x3f5, 0xfffd, 0x3e, 0x5e];
         let mut platform = platform();
         for (port, kind, value, wide) in accesses {
             let width = [Width::Byte, Width::Word, Width::Dword][usize::from(port >> 8) % 3];
-            let port = PORTS[usize::from(port >> 4) % 8].wrapping_add(port & 7);
-            let now = Now { unix_seconds: wide };
+            let port = PORTS[usize::from(port >> 4) % 10].wrapping_add(port & 7);
+            let now = Now { unix_seconds: wide, tsc: wide, ..NOW };
             let message = match kind {
                 0 | 1 => platform.port_write(port, width, value, &now).message,
                 2 => platform.mmio_write(GuestPhysical::new(0xfec0_0000 + (wide & 0x1010)), width, value).message,

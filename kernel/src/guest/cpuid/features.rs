@@ -1,7 +1,7 @@
 //! The features that guests may see, each with its reason.
 //!
-//! What is not here is not seen. Left out on purpose: MONITOR/MWAIT (a guest would idle in states
-//! that nobody measured), VMX and SMX, EST, TM, TM2, ACPI, DS, PDCM, PBE and leaf 0xA (MSRs that
+//! What is not here is not seen. Left out on purpose: MONITOR/MWAIT (no machine was at hand
+//! on which a store ends MWAIT), VMX and SMX, EST, TM, TM2, ACPI, DS, PDCM, PBE and leaf 0xA (MSRs that
 //! are not given), TSC-deadline (a TSC offset stays possible), MCE, MCA and MTRR (the machine's,
 //! not the guest's), DCA, HLE and RTM, MPX, SGX, PT, CQM and RDT, PKU, CET, AMX, WAITPKG, LA57,
 //! and the bits of leaf 7 EDX that announce MSRs against speculation.
@@ -99,6 +99,7 @@ pub const LEAF_1_EDX: &[Feature] = &[
 /// Leaf 7, subleaf 0, EBX.
 pub const LEAF_7_EBX: &[Feature] = &[
     feature(0, Nothing, "FSGSBASE", "segment bases are the guest's"),
+    feature(1, Nothing, "TSC_ADJUST", "changes the guest's TSC offset"),
     feature(3, Nothing, "BMI1", PLAIN),
     feature(5, Avx, "AVX2", VECTOR),
     feature(6, Nothing, "FDP_EXCPTN_ONLY", "tells how the FPU behaves"),
@@ -165,12 +166,15 @@ pub const EXTENDED_EDX: &[Feature] = &[
 
 /// Leaf 1 ECX: the guest has set CR4.OSXSAVE.
 const OSXSAVE: u32 = 1 << 27;
+/// Leaf 1 EDX: a local APIC that is on.
+const APIC: u32 = 1 << 9;
 /// Leaf 1 ECX: under a hypervisor.
 const HYPERVISOR: u32 = 1 << 31;
 
 /// Which needs are met.
 pub(super) struct Available {
     xcr0: u64,
+    apic: bool,
     osxsave: bool,
     rdtscp: bool,
     invpcid: bool,
@@ -180,6 +184,7 @@ impl Available {
     pub fn new(host: &impl Fn(u32, u32) -> CpuidResult, guest: &GuestCpu) -> Self {
         Self {
             xcr0: xsave::permitted_xcr0(host),
+            apic: guest.apic,
             osxsave: guest.osxsave,
             rdtscp: guest.rdtscp,
             invpcid: guest.invpcid,
@@ -210,7 +215,8 @@ impl Available {
     }
 
     pub fn leaf_1_edx(&self, host: u32) -> u32 {
-        self.allow(LEAF_1_EDX, host)
+        let allowed = self.allow(LEAF_1_EDX, host);
+        if self.apic { allowed } else { allowed & !APIC }
     }
 
     /// Subleaf 0, which is the last one.

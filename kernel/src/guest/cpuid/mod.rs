@@ -32,8 +32,6 @@ const MAX_BULKHEAD: u32 = BULKHEAD + 1;
 /// With KVM's signature Linux takes x2APIC without interrupt remapping.
 const KVM_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
 const BULKHEAD_SIGNATURE: &[u8; 12] = b"BulkheadHV\0\0";
-/// `KVM_HINTS_REALTIME`: processors are dedicated, so spinning is better than yielding.
-const KVM_HINTS_REALTIME: u32 = 1 << 0;
 /// Leaf 6 EAX: the APIC timer runs in all C-states. Guests reach none deeper than HLT's, which never
 /// stops it; without the bit Linux has no one-shot timer, as there is no other to wake it.
 const ALWAYS_RUNNING_APIC_TIMER: u32 = 1 << 2;
@@ -55,6 +53,8 @@ pub struct GuestCpu {
     pub tsc_hz: u64,
     /// Rate of the undivided APIC timer in Hz.
     pub apic_timer_hz: u64,
+    /// `IA32_APIC_BASE.EN`: without it CPUID shows no APIC (SDM Vol. 3A, 11.4.3).
+    pub apic: bool,
     /// The guest's CR4.OSXSAVE.
     pub osxsave: bool,
     /// The guest's XCR0.
@@ -82,7 +82,9 @@ pub fn filter(
         0..=MAX_BASIC => basic(leaf, subleaf, &host, guest),
         EXTENDED..=MAX_EXTENDED => extended(leaf, &host, guest),
         HYPERVISOR => signature(MAX_HYPERVISOR, KVM_SIGNATURE),
-        MAX_HYPERVISOR => CpuidResult { edx: KVM_HINTS_REALTIME, ..NOTHING },
+        // None of KVM's features, and not its hint that processors are dedicated: with it Linux
+        // spins before each HLT, and without KVM's features it has no other effect.
+        MAX_HYPERVISOR => NOTHING,
         BULKHEAD => signature(MAX_BULKHEAD, BULKHEAD_SIGNATURE),
         MAX_BULKHEAD => CpuidResult { eax: VERSION, ..NOTHING },
         _ => NOTHING,

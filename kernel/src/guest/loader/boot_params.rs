@@ -3,13 +3,9 @@
 //! Offsets from Documentation/arch/x86/zero-page.rst, the setup header's from boot.rst ("The
 //! Real-Mode Kernel Header"). `screen_info` stays zero: there is no VGA.
 
-use super::LoadError;
-use crate::guest::layout::{
-    ACPI_TABLES, BOOT_PARAMS, COMMAND_LINE, HIGH_MEMORY, IOAPIC, LOCAL_APIC, LOW_USABLE_END,
-    RamLayout,
-};
+use super::{Initrd, LoadError, memory_map};
+use crate::guest::layout::{ACPI_TABLES, BOOT_PARAMS, COMMAND_LINE, RamLayout};
 use crate::memory::{FRAME_SIZE, GuestMemory, GuestPhysical};
-use core::ops::Range;
 
 /// Offsets into `boot_params`; those from [`offset::SETUP_HEADER`] on are the bzImage file's as well.
 pub(super) mod offset {
@@ -35,7 +31,7 @@ pub(super) const BOOT_FLAG: u16 = 0xAA55;
 /// `header`.
 pub(super) const MAGIC: &[u8; 4] = b"HdrS";
 /// 2.12, which brought `xloadflags` and the 64-bit entry.
-pub(super) const VERSION_64_BIT: u16 = 0x020C;
+pub(super) const VERSION_LEAST: u16 = 0x020C;
 /// `loadflags`: the kernel is loaded at 1 MiB or higher.
 pub(super) const LOADED_HIGH: u8 = 1 << 0;
 /// `loadflags`: `heap_end_ptr` is valid; that is for the 16-bit entry.
@@ -47,20 +43,6 @@ const UNDEFINED_LOADER: u8 = 0xFF;
 const E820_ENTRY_SIZE: u64 = 20;
 const E820_LENGTH: u64 = 8;
 const E820_TYPE: u64 = 16;
-/// Type of an e820 entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-enum E820 {
-    Usable = 1,
-    Reserved = 2,
-}
-
-/// Where the RAM disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Initrd {
-    pub start: u32,
-    pub size: u32,
-}
 
 /// What differs between kernels.
 pub(super) struct BootParams<'a> {
@@ -89,7 +71,7 @@ impl BootParams<'_> {
         memory.write(at(offset::RAMDISK_SIZE), &initrd.size.to_le_bytes())?;
 
         let mut entries = 0;
-        for (range, kind) in e820(ram).into_iter().filter(|(range, _)| !range.is_empty()) {
+        for (range, kind) in memory_map::of(ram) {
             let entry = offset::E820_TABLE + u64::from(entries) * E820_ENTRY_SIZE;
             memory.write_u64(at(entry), range.start)?;
             memory.write_u64(at(entry + E820_LENGTH), range.end - range.start)?;
@@ -107,22 +89,11 @@ impl BootParams<'_> {
         if header.is_empty() {
             memory.write(at(offset::BOOT_FLAG), &BOOT_FLAG.to_le_bytes())?;
             memory.write(at(offset::MAGIC), MAGIC)?;
-            memory.write(at(offset::VERSION), &VERSION_64_BIT.to_le_bytes())?;
+            memory.write(at(offset::VERSION), &VERSION_LEAST.to_le_bytes())?;
             return Ok(0);
         }
         memory.write(at(offset::SETUP_HEADER), header)?;
         let loadflags = (offset::LOADFLAGS - offset::SETUP_HEADER) as usize;
         Ok(header.get(loadflags).copied().unwrap_or(0))
     }
-}
-
-/// The memory map. The interrupt controllers' pages are reserved, so that nothing is put there.
-fn e820(ram: RamLayout) -> [(Range<u64>, E820); 5] {
-    [
-        (0..LOW_USABLE_END, E820::Usable),
-        (LOW_USABLE_END..HIGH_MEMORY, E820::Reserved),
-        (HIGH_MEMORY..ram.low_end(), E820::Usable),
-        (IOAPIC..LOCAL_APIC + FRAME_SIZE, E820::Reserved),
-        (ram.high(), E820::Usable),
-    ]
 }

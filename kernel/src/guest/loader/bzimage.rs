@@ -1,8 +1,12 @@
-//! Linux bzImage, by the 64-bit boot protocol (boot.rst).
+//! Linux bzImage, by the 64-bit boot protocol or, where it has no 64-bit entry point, by the
+//! 32-bit one (boot.rst).
 
-use super::boot_params::{BOOT_FLAG, BootParams, LOADED_HIGH, MAGIC, VERSION_64_BIT, offset};
-use super::{Image, LoadError, check_command_line, load_initrd};
-use crate::guest::layout::{HIGH_MEMORY, RamLayout};
+use super::boot_params::{BOOT_FLAG, BootParams, LOADED_HIGH, MAGIC, VERSION_LEAST, offset};
+use super::{
+    Entry, Image, LoadError, check_command_line, environment, field, load_initrd, truncated,
+};
+use crate::arch::switch::reg;
+use crate::guest::layout::{BOOT_PARAMS, HIGH_MEMORY, RamLayout};
 use crate::memory::{GuestMemory, GuestPhysical};
 use core::ops::Range;
 
@@ -31,12 +35,12 @@ mod file {
     pub const INIT_SIZE: usize = 0x260;
 }
 
-/// Loads the kernel and `boot_params`; returns the entry point.
+/// Loads the kernel and `boot_params`.
 pub(super) fn load(
     image: &Image,
     ram: RamLayout,
     memory: &mut impl GuestMemory,
-) -> Result<u64, LoadError> {
+) -> Result<Entry, LoadError> {
     let header = Header::parse(image.kernel)?;
     check_command_line(image.command_line, header.cmdline_size as usize)?;
     let payload = header.payload()?;
@@ -45,10 +49,13 @@ pub(super) fn load(
 
     memory.write(GuestPhysical::new(run.start), payload)?;
     let initrd_limit = ram.low_end().min(u64::from(header.initrd_addr_max) + 1);
-    let entry = run.start + ENTRY_64;
     let initrd = load_initrd(image, initrd_limit, &[run], memory)?;
     BootParams { setup_header: header.bytes, code32_start, initrd }.write(ram, memory)?;
-    Ok(entry)
+    if header.has_64_bit_entry {
+        environment::enter_long(u64::from(code32_start) + ENTRY_64, memory)
+    } else {
+        environment::enter_protected(code32_start, &[(reg::RSI, BOOT_PARAMS as u32)], memory)
+    }
 }
 
 const BAD_ADDRESS: LoadError = LoadError::Header("its preferred address or size is out of range");
@@ -58,6 +65,7 @@ struct Header<'a> {
     image: &'a [u8],
     /// What is copied into `boot_params`.
     bytes: &'a [u8],
+    has_64_bit_entry: bool,
     setup_sectors: u8,
     syssize: u32,
     initrd_addr_max: u32,
@@ -69,7 +77,7 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Checks that the file is a bzImage with a 64-bit entry point, and reads its header.
+    /// Checks that the file is a bzImage, and reads its header.
     fn parse(image: &'a [u8]) -> Result<Self, LoadError> {
         // Whatever is too short for the signatures is no bzImage.
         let is = |at: u64, value: &[u8]| {
@@ -79,16 +87,14 @@ impl<'a> Header<'a> {
             return Err(LoadError::NotBzImage);
         }
         let version = u16::from_le_bytes(field(image, offset::VERSION as usize)?);
-        if version < VERSION_64_BIT {
+        if version < VERSION_LEAST {
             return Err(LoadError::ProtocolTooOld(version));
         }
         let [loadflags] = field(image, offset::LOADFLAGS as usize)?;
         if loadflags & LOADED_HIGH == 0 {
             return Err(LoadError::NotLoadedHigh);
         }
-        if u16::from_le_bytes(field(image, file::XLOADFLAGS)?) & XLF_KERNEL_64 == 0 {
-            return Err(LoadError::No64BitEntry);
-        }
+        let xloadflags = u16::from_le_bytes(field(image, file::XLOADFLAGS)?);
         let [length] = field(image, file::HEADER_LENGTH)?;
         // The second byte of a jump over the header: its length from the magic on.
         let end = offset::MAGIC as usize + usize::from(length);
@@ -98,6 +104,7 @@ impl<'a> Header<'a> {
         Ok(Self {
             image,
             bytes: bytes.ok_or(truncated(image, end as u64))?,
+            has_64_bit_entry: xloadflags & XLF_KERNEL_64 != 0,
             setup_sectors: if setup_sects == 0 { DEFAULT_SETUP_SECTORS } else { setup_sects },
             syssize: u32::from_le_bytes(field(image, file::SYSSIZE)?),
             initrd_addr_max: u32::from_le_bytes(field(image, file::INITRD_ADDR_MAX)?),
@@ -116,11 +123,11 @@ impl<'a> Header<'a> {
         if len <= ENTRY_64 {
             return Err(LoadError::Header("its size leaves no room for code"));
         }
-        let end = start as u64 + len;
-        usize::try_from(end)
-            .ok()
-            .and_then(|end| self.image.get(start..end))
-            .ok_or(truncated(self.image, end))
+        // `syssize` is rounded up: the last paragraph need not be full.
+        let end = (start as u64 + len).min(self.image.len() as u64);
+        let needed = start as u64 + len - (PARAGRAPH - 1);
+        let payload = usize::try_from(end).ok().and_then(|end| self.image.get(start..end));
+        payload.filter(|_| end >= needed).ok_or(truncated(self.image, needed))
     }
 
     /// The memory that the kernel occupies until it has read the memory map, starting at the load
@@ -146,14 +153,4 @@ impl<'a> Header<'a> {
         }
         Ok(start..end)
     }
-}
-
-fn truncated(image: &[u8], needed: u64) -> LoadError {
-    LoadError::Truncated { needed, len: image.len() as u64 }
-}
-
-/// `N` bytes of the file.
-fn field<const N: usize>(image: &[u8], at: usize) -> Result<[u8; N], LoadError> {
-    let bytes = image.get(at..).and_then(|rest| rest.first_chunk::<N>());
-    bytes.copied().ok_or(truncated(image, (at + N) as u64))
 }

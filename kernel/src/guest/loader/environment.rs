@@ -1,33 +1,40 @@
-//! What every kernel is entered with besides `boot_params`: page tables, GDT, stack, command
-//! line; and where a RAM disk can go.
+//! What every kernel is entered with besides its loader's information: page tables, GDT, stack,
+//! command line; and where a kernel and a RAM disk can go.
 
-use super::LoadError;
+use super::{Entry, LoadError};
+use crate::arch::switch::{Registers, reg};
 use crate::guest::layout::{
     ACPI_TABLES, BOOT_GDT, BOOT_PAGE_TABLES, BOOT_PARAMS, COMMAND_LINE, COMMAND_LINE_MAX,
     HIGH_MEMORY, LOW_USABLE_END, RamLayout,
 };
 use crate::memory::{FRAME_SIZE, GuestMemory, GuestPhysical, LARGE_FRAME_SIZE};
+use crate::vmx::start::{Start, Start32, Start64};
 use core::ops::Range;
+use heapless::Vec;
 
-/// `__BOOT_CS`: flat 64-bit code (boot.rst, "64-bit Boot Protocol").
-pub const CODE_SELECTOR: u16 = 0x10;
+/// `__BOOT_CS`: flat code (boot.rst, "32-bit Boot Protocol" and "64-bit Boot Protocol"; the other
+/// kinds leave selectors open).
+pub(super) const CODE_SELECTOR: u16 = 0x10;
 /// `__BOOT_DS`: flat data.
-pub const DATA_SELECTOR: u16 = 0x18;
+pub(super) const DATA_SELECTOR: u16 = 0x18;
 
 /// Bytes in a descriptor, and in a page-table entry.
 const ENTRY_SIZE: u64 = 8;
-/// Null, unused, code, data. Code is present, ring 0, execute/read, accessed, long mode; data is
-/// present, ring 0, read/write, accessed (SDM Vol. 3A, 3.4.5).
-const GDT: [u64; 4] = [0, 0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF];
-const GDT_SIZE: u64 = GDT.len() as u64 * ENTRY_SIZE;
+/// Code: present, ring 0, execute/read, accessed (SDM Vol. 3A, 3.4.5), in long mode or 32-bit.
+const CODE_64: u64 = 0x00AF_9B00_0000_FFFF;
+const CODE_32: u64 = 0x00CF_9B00_0000_FFFF;
+/// Data: present, ring 0, read/write, accessed.
+const DATA: u64 = 0x00CF_9300_0000_FFFF;
+/// Null, unused, code, data.
+const GDT_SIZE: u64 = 4 * ENTRY_SIZE;
 /// Last byte of the GDT.
-pub(super) const GDT_LIMIT: u16 = GDT_SIZE as u16 - 1;
+const GDT_LIMIT: u16 = GDT_SIZE as u16 - 1;
 
 /// The stack grows down from `boot_params` to the end of the GDT's frame.
 const STACK: Range<u64> = FRAME_SIZE..BOOT_PARAMS;
 /// As though the entry point had been called: the return address (zero) is on the stack, so
 /// that a kernel whose entry is a compiled function finds the alignment that the System V ABI promises.
-pub(super) const STACK_POINTER: u64 = STACK.end - ENTRY_SIZE;
+const STACK_POINTER: u64 = STACK.end - ENTRY_SIZE;
 
 /// PML4, PDPT, and a page directory for each of 4 GiB.
 const PAGE_TABLES: u64 = 2 + DIRECTORIES;
@@ -44,7 +51,7 @@ const LARGE_PAGE: u64 = TABLE | 1 << 7;
 const COMMAND_LINE_END: u64 = COMMAND_LINE + COMMAND_LINE_MAX as u64 + 1;
 
 /// What no kernel may be loaded over.
-pub(super) const BOOT_STRUCTURES: [(Range<u64>, &str); 3] = [
+const BOOT_STRUCTURES: [(Range<u64>, &str); 3] = [
     (0..PAGE_TABLES_END, "the boot GDT, stack, boot_params and page tables"),
     (COMMAND_LINE..COMMAND_LINE_END, "the command line"),
     (LOW_USABLE_END..HIGH_MEMORY, "the reserved range below 1 MiB"),
@@ -67,8 +74,77 @@ pub(super) fn check_ram(ram: RamLayout) -> Result<(), LoadError> {
     }
 }
 
+/// Ranges of guest-physical memory that a kernel's file fills.
+pub(super) type Occupied = Vec<Range<u64>, MOST_SEGMENTS>;
+/// Most loadable segments; linkers make four or five.
+const MOST_SEGMENTS: usize = 32;
+
+/// Takes `len` bytes at `start` for a part of the kernel: they must be RAM and free.
+pub(super) fn claim(
+    start: u64,
+    len: u64,
+    ram: RamLayout,
+    occupied: &mut Occupied,
+) -> Result<Range<u64>, LoadError> {
+    let outside = LoadError::SegmentOutsideRam { start, len };
+    ram.offset_of(GuestPhysical::new(start), len).ok_or(outside)?;
+    let range = start..start.checked_add(len).ok_or(outside)?;
+    let overlap = |what| LoadError::SegmentOverlap { start, len, what };
+    for (structure, what) in BOOT_STRUCTURES {
+        if overlaps(&structure, &range) {
+            return Err(overlap(what));
+        }
+    }
+    if occupied.iter().any(|other| overlaps(other, &range)) {
+        return Err(overlap("another segment"));
+    }
+    occupied.push(range.clone()).map_err(|_| LoadError::Segments("there are too many"))?;
+    Ok(range)
+}
+
+/// Entry in long mode, as Linux's 64-bit boot protocol says: the first 4 GiB mapped one to one, RSI
+/// pointing at `boot_params`.
+pub(super) fn enter_long(rip: u64, memory: &mut impl GuestMemory) -> Result<Entry, LoadError> {
+    write_page_tables(memory)?;
+    write_gdt(CODE_64, memory)?;
+    let mut registers = Registers::default();
+    registers.0[reg::RSI] = BOOT_PARAMS;
+    let start = Start::Long(Start64 {
+        rip,
+        rsp: STACK_POINTER,
+        cr3: BOOT_PAGE_TABLES,
+        gdt_base: BOOT_GDT,
+        gdt_limit: GDT_LIMIT,
+        code: CODE_SELECTOR,
+        data: DATA_SELECTOR,
+    });
+    Ok(Entry { start, registers })
+}
+
+/// Entry in 32-bit protected mode without paging, with some general registers that are not zero.
+pub(super) fn enter_protected(
+    eip: u32,
+    general: &[(usize, u32)],
+    memory: &mut impl GuestMemory,
+) -> Result<Entry, LoadError> {
+    write_gdt(CODE_32, memory)?;
+    let mut registers = Registers::default();
+    for &(register, value) in general {
+        registers.0[register] = value.into();
+    }
+    let start = Start::Protected(Start32 {
+        eip,
+        esp: STACK_POINTER as u32,
+        gdt_base: BOOT_GDT as u32,
+        gdt_limit: GDT_LIMIT,
+        code: CODE_SELECTOR,
+        data: DATA_SELECTOR,
+    });
+    Ok(Entry { start, registers })
+}
+
 /// Maps the first 4 GiB one to one with 2 MiB pages.
-pub(super) fn write_page_tables(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
+fn write_page_tables(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
     let frame = |number: u64| BOOT_PAGE_TABLES + number * FRAME_SIZE;
     let mut set = |table: u64, index: u64, entry: u64| {
         memory.write_u64(GuestPhysical::new(table + index * ENTRY_SIZE), entry)
@@ -92,9 +168,9 @@ pub(super) fn write_page_tables(memory: &mut impl GuestMemory) -> Result<(), Loa
     Ok(())
 }
 
-/// Writes the GDT.
-pub(super) fn write_gdt(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
-    for (index, descriptor) in (0..).zip(GDT) {
+/// Writes the GDT: null, unused, code, data.
+fn write_gdt(code: u64, memory: &mut impl GuestMemory) -> Result<(), LoadError> {
+    for (index, descriptor) in (0..).zip([0, 0, code, DATA]) {
         memory.write_u64(GuestPhysical::new(BOOT_GDT + index * ENTRY_SIZE), descriptor)?;
     }
     Ok(())
@@ -134,6 +210,6 @@ pub(super) fn place_high(size: u64, limit: u64, occupied: &[Range<u64>]) -> Opti
 }
 
 /// Whether two ranges share a byte.
-pub(super) fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
+fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }

@@ -8,10 +8,8 @@ use core::fmt;
 pub enum LoadError {
     /// The signatures of a bzImage are not there.
     NotBzImage,
-    /// The boot protocol's version (major in the high byte) predates the 64-bit entry.
+    /// The boot protocol's version (major in the high byte) predates what the loader needs.
     ProtocolTooOld(u16),
-    /// A bzImage without a 64-bit entry point.
-    No64BitEntry,
     /// A zImage, which is loaded below 1 MiB.
     NotLoadedHigh,
     /// The file ends before what its headers announce.
@@ -42,11 +40,17 @@ pub enum LoadError {
         /// Most bytes that the kernel takes.
         most: usize,
     },
+    /// An ELF file without the note that says where a PVH kernel is entered.
+    NotPvh,
+    /// No Multiboot header.
+    NotMultiboot,
+    /// A Multiboot header asks for a feature, by the number of its flag, that is not there.
+    MultibootFlag(u32),
     /// A NUL would end the command line early.
     CommandLineWithNul,
     /// Not an ELF file, or a damaged one.
     NotElf,
-    /// An ELF file of another kind than a 64-bit little-endian x86 executable.
+    /// An ELF file of another kind than a little-endian x86 executable.
     WrongElf(&'static str),
     /// No loadable segment, or more than the loader takes.
     Segments(&'static str),
@@ -93,9 +97,6 @@ impl fmt::Display for LoadError {
                 version >> 8,
                 version & 0xFF
             ),
-            Self::No64BitEntry => {
-                write!(f, "kernel has no 64-bit entry point (XLF_KERNEL_64): use an x86_64 kernel")
-            }
             Self::NotLoadedHigh => write!(f, "kernel is a zImage: a bzImage is needed"),
             Self::Truncated { needed, len } => {
                 write!(f, "kernel file is truncated: {len} bytes, at least {needed} are needed")
@@ -115,9 +116,29 @@ impl fmt::Display for LoadError {
             Self::CommandLineTooLong { len, most } => {
                 write!(f, "command line of {len} bytes is too long: the kernel takes {most}")
             }
+            Self::NotPvh => write!(
+                f,
+                "kernel has no PVH entry point (ELF note 18 of \"Xen\"): use one built with it \
+                 (Linux: CONFIG_PVH=y), or another kind"
+            ),
+            Self::NotMultiboot => {
+                write!(f, "kernel has no Multiboot header in the first 8 KiB of its file")
+            }
+            Self::MultibootFlag(2) => write!(
+                f,
+                "kernel asks for a video mode in its Multiboot header (flag 2), and there is no video"
+            ),
+            Self::MultibootFlag(flag) => {
+                write!(
+                    f,
+                    "kernel asks for flag {flag} in its Multiboot header: only 0 and 1 are known"
+                )
+            }
             Self::CommandLineWithNul => write!(f, "command line contains a NUL character"),
             Self::NotElf => write!(f, "kernel is not an ELF file, or a damaged one"),
-            Self::WrongElf(what) => write!(f, "kernel is not a fixed x86_64 executable: {what}"),
+            Self::WrongElf(what) => {
+                write!(f, "kernel is not an executable at fixed addresses: {what}")
+            }
             Self::Segments(what) => write!(f, "kernel's ELF segments: {what}"),
             Self::SegmentOutsideRam { start, len } => write!(
                 f,

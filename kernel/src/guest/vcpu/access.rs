@@ -39,10 +39,11 @@ impl Vcpu {
             return string_io::serve(self, registers, &access, width);
         }
         let now = self.clock.now();
+        let Some(mut platform) = self.shared.platform() else { return Served::Leave };
         let rax = &mut registers.0[reg::RAX];
         match access.direction {
             IoDirection::In => {
-                let value = self.shared.platform.lock().port_read(access.port, width, &now);
+                let value = platform.port_read(access.port, width, &now);
                 let ones = u64::from(width.ones());
                 // A 32-bit result clears the upper half, others leave the rest as it is.
                 let keep = if width == Width::Dword { 0 } else { !ones };
@@ -51,8 +52,8 @@ impl Vcpu {
             }
             IoDirection::Out => {
                 let value = *rax as u32 & width.ones();
-                let outcome =
-                    self.shared.platform.lock().port_write(access.port, width, value, &now);
+                let outcome = platform.port_write(access.port, width, value, &now);
+                drop(platform);
                 self.finish_access(outcome)
             }
         }
@@ -88,7 +89,7 @@ impl Vcpu {
         let served = match access.written(&registers.0) {
             Some(value) => self.mmio_write(at, access.size, value),
             None => {
-                let value = self.mmio_read(at, access.size);
+                let Some(value) = self.mmio_read(at, access.size) else { return Served::Leave };
                 access.complete_read(&mut registers.0, value);
                 self.vmcs.write(GuestField::RSP, registers.0[reg::RSP]);
                 Served::Done
@@ -104,9 +105,12 @@ impl Vcpu {
         }
     }
 
-    pub(super) fn mmio_read(&mut self, at: GuestPhysical, size: u8) -> u64 {
-        let mut platform = self.shared.platform.lock();
-        match Width::from_bytes(size.into()) {
+    fn mmio_read(&self, at: GuestPhysical, size: u8) -> Option<u64> {
+        if let Some(value) = self.apic_page_read(at, size) {
+            return Some(value);
+        }
+        let mut platform = self.shared.platform()?;
+        Some(match Width::from_bytes(size.into()) {
             Some(width) => platform.mmio_read(at, width).into(),
             // Eight bytes: two accesses, as a 32-bit bus does it.
             None => {
@@ -115,10 +119,13 @@ impl Vcpu {
                     at.checked_add(4).map_or(u32::MAX, |at| platform.mmio_read(at, Width::Dword));
                 u64::from(high) << 32 | u64::from(low)
             }
-        }
+        })
     }
 
-    pub(super) fn mmio_write(&mut self, at: GuestPhysical, size: u8, value: u64) -> Served {
+    fn mmio_write(&mut self, at: GuestPhysical, size: u8, value: u64) -> Served {
+        if let Some(served) = self.apic_page_write(at, size, value) {
+            return served;
+        }
         let parts = match Width::from_bytes(size.into()) {
             Some(width) => [Some((at, width, value as u32 & width.ones())), None],
             None => [
@@ -127,7 +134,9 @@ impl Vcpu {
             ],
         };
         for (at, width, value) in parts.into_iter().flatten() {
-            let outcome = self.shared.platform.lock().mmio_write(at, width, value);
+            let Some(mut platform) = self.shared.platform() else { return Served::Leave };
+            let outcome = platform.mmio_write(at, width, value);
+            drop(platform);
             match self.finish_access(outcome) {
                 Served::Done => {}
                 other => return other,

@@ -26,9 +26,10 @@ impl Vcpu {
             self.block_nmis_again();
         }
         match (event.kind, event.vector) {
-            // An NMI of the machine's: the guest's own are injected.
+            // The guest's own NMIs are injected: another core wants something of this one, or it
+            // is the machine's.
             (EventKind::Nmi, _) => {
-                self.nmis += 1;
+                self.attend = true;
                 Served::Again
             }
             // The interrupt is delivered again; the exception comes again with it.

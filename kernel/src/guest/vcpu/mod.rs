@@ -3,26 +3,30 @@
 mod access;
 mod event;
 mod exceptions;
+mod local_apic;
 mod processor;
 mod string_io;
 
-use super::apic::Shadow;
+use super::apic::LocalApic;
 use super::clock::Clock;
 use super::control_registers::GeneralProtection;
 use super::cpuid;
 use super::mmio;
+use super::msr;
 use super::report::{self, Report};
-use super::shared::Shared;
-use super::statistics::Statistics;
+use super::run::Prepared;
+use super::shared::{Shared, Slot, Wanted};
 use super::stop::{Fault, Stop};
+use super::tsc::Tsc;
 use crate::arch::cpu::{self, rdtsc};
 use crate::arch::switch::{ExitHandler, Next, Registers, reg};
-use crate::arch::vector;
-use crate::memory::GuestRam;
+use crate::arch::{apic, vector};
+use crate::memory::RamView;
 use crate::vmx::capability::Capabilities;
 use crate::vmx::controls::Secondary;
 use crate::vmx::exit::{ExitReason, failed_entry};
-use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
+use crate::vmx::start::{self, Start};
+use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField, RefusedField};
 use alloc::sync::Arc;
 use event::Exception;
 
@@ -65,8 +69,10 @@ enum Served {
     Again,
     /// The guest gets an exception.
     Inject(Exception),
-    /// The guest does not go on.
+    /// The guest does not go on, for this reason.
     Stop(Stop),
+    /// The guest has ended: its processors leave.
+    Leave,
 }
 
 impl From<GeneralProtection> for Served {
@@ -78,76 +84,115 @@ impl From<GeneralProtection> for Served {
 /// A virtual processor on the core that runs it.
 pub struct Vcpu {
     vmcs: CurrentVmcs,
-    ram: GuestRam,
+    bitmaps: msr::Bitmaps,
+    ram: RamView,
     shared: Arc<Shared>,
+    slot: Arc<Slot>,
     clock: Clock,
     id: u32,
-    apic: Shadow,
+    apic: LocalApic,
+    tsc: Tsc,
     permitted_xcr0: u64,
     xcr0: u64,
     rdtscp: bool,
     invpcid: bool,
-    /// The guest has sent itself an NMI that it has not taken.
+    /// The guest has sent this processor an NMI that it has not taken.
     nmi_pending: bool,
-    /// Exits and their cost.
-    pub statistics: Statistics,
-    /// NMIs of the machine's that came while the guest ran.
-    pub nmis: u64,
-    stop: Option<Stop>,
+    /// This processor has asked something of itself: to be seen to before the next entry.
+    attend: bool,
 }
 
 impl Vcpu {
     /// A processor as after reset. The VMCS must be set up.
     pub fn new(
         vmcs: CurrentVmcs,
-        ram: GuestRam,
+        prepared: &Prepared,
         shared: Arc<Shared>,
+        slot: Arc<Slot>,
         clock: Clock,
-        id: u32,
         capabilities: &Capabilities,
     ) -> Self {
-        Self {
+        let mut vcpu = Self {
             vmcs,
-            ram,
-            shared,
+            bitmaps: prepared.bitmaps,
+            ram: prepared.ram,
             clock,
-            id,
-            apic: Shadow::new(),
+            id: slot.id,
+            apic: LocalApic::new(slot.id),
+            tsc: Tsc::new(msr::tsc_adjust()),
+            shared,
+            slot,
             permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),
             invpcid: capabilities.has(Secondary::INVPCID),
             nmi_pending: false,
-            statistics: Statistics::new(),
-            nmis: 0,
-            stop: None,
-        }
+            attend: false,
+        };
+        vcpu.choose_msr_bitmap();
+        vcpu
     }
 
-    /// Why the guest stopped, and its RAM.
-    pub fn into_parts(self) -> (Option<Stop>, GuestRam, Statistics) {
-        (self.stop, self.ram, self.statistics)
-    }
-
-    /// Notes that VMLAUNCH or VMRESUME itself failed.
+    /// Ends the guest because VMLAUNCH or VMRESUME itself failed.
     pub fn entry_failed(&mut self) {
         let number = self.vmcs.info(InfoField::INSTRUCTION_ERROR) as u32;
-        self.stop(Fault::EntryRefused(number), &Registers::default(), 0);
+        let stop = self.report(Fault::EntryRefused(number), &Registers::default(), 0);
+        self.shared.end(Ok(stop));
     }
 
-    fn stop(&mut self, fault: Fault, registers: &Registers, field: u32) {
+    fn report(&self, fault: Fault, registers: &Registers, field: u32) -> Stop {
         let name = ExitReason::from(field).name();
-        let mut report = Report::collect(&self.vmcs, &self.ram, registers, field, name);
+        let mut report = Report::collect(&self.vmcs, &self.ram, registers, self.id, field, name);
         if matches!(fault, Fault::EntryRefused(_) | Fault::EntryFailed) {
-            report.add_violations(&self.vmcs);
+            report.keep_fields(&self.vmcs);
         }
-        self.stop = Some(Stop::Fault(fault, report.into()));
+        Stop::Fault(fault, report.into())
     }
 
     fn fault(&mut self, fault: Fault, registers: &Registers, field: u32) -> Served {
-        self.stop(fault, registers, field);
-        // `stop` has put the reason there.
-        self.stop.take().map_or(Served::Again, Served::Stop)
+        Served::Stop(self.report(fault, registers, field))
+    }
+
+    /// Does what others want of this processor: stands still, starts anew, takes an NMI. Says
+    /// whether it is to go on in the guest.
+    #[cold]
+    pub fn attend(&mut self, registers: &mut Registers) -> bool {
+        loop {
+            match self.shared.attend(&self.slot) {
+                Wanted::Leave => return false,
+                Wanted::Start(page) => {
+                    if let Err(field) = self.start(page, registers) {
+                        self.shared.end(Err(field.into()));
+                    }
+                }
+                Wanted::Go => break,
+            }
+        }
+        self.nmi_pending |= self.slot.take_nmi();
+        true
+    }
+
+    /// Brings this processor to the state after INIT and a start-up IPI (SDM Vol. 3A, table 10-1).
+    /// Vector state, XCR0, the TSC and most MSRs stay.
+    fn start(&mut self, page: u8, registers: &mut Registers) -> Result<(), RefusedField> {
+        // SAFETY: root mode uses none of what is reset; the interrupt table is loaded, and no lock is
+        // held.
+        unsafe {
+            apic::drain();
+            apic::reset_for_guest();
+            cpu::reset_debug_state();
+        }
+        self.apic.init(&self.shared.identities);
+        self.nmi_pending = false;
+        self.slot.take_nmi();
+        self.vmcs.set_nmi_window(false);
+        start::set_guest(&mut self.vmcs, &Start::Real { page })?;
+        *registers = Registers::default();
+        // The processor's signature, as in CPUID.1:EAX.
+        registers.0[reg::RDX] = cpu::cpuid(1, 0).eax.into();
+        // If not, there has been another INIT meanwhile.
+        self.slot.activity.started(page);
+        Ok(())
     }
 
     #[inline(always)]
@@ -195,6 +240,11 @@ impl Vcpu {
             | ExitReason::Invvpid
             | ExitReason::Vmfunc
             | ExitReason::Encls => Served::Inject(Exception::InvalidOpcode),
+            ExitReason::PreemptionTimer => {
+                self.vmcs.cancel_exit();
+                self.attend = true;
+                Served::Again
+            }
             ExitReason::NmiWindow => {
                 self.vmcs.set_nmi_window(false);
                 Served::Again
@@ -202,6 +252,19 @@ impl Vcpu {
             ExitReason::TripleFault => self.fault(Fault::TripleFault, registers, field),
             _ => self.fault(Fault::UnexpectedExit, registers, field),
         }
+    }
+
+    /// What has to be seen to before the next entry, and is not there at most exits.
+    #[cold]
+    fn prepare_entry(&mut self, next: Next, registers: &mut Registers) -> Next {
+        if core::mem::take(&mut self.attend) && next == Next::Resume && !self.attend(registers) {
+            return Next::Leave;
+        }
+        if self.nmi_pending {
+            self.nmi_pending = !event::inject_nmi(&mut self.vmcs);
+            self.vmcs.set_nmi_window(self.nmi_pending);
+        }
+        next
     }
 
     /// Moves RIP past an instruction that was carried out for the guest.
@@ -235,7 +298,7 @@ impl ExitHandler for Vcpu {
         let start = rdtsc();
         let field = self.vmcs.info(InfoField::EXIT_REASON) as u32;
         let served = self.serve(field, registers);
-        let next = match served {
+        let mut next = match served {
             Served::Done => {
                 self.advance(self.vmcs.info(InfoField::INSTRUCTION_LENGTH));
                 Next::Resume
@@ -251,15 +314,15 @@ impl ExitHandler for Vcpu {
                 Next::Resume
             }
             Served::Stop(stop) => {
-                self.stop = Some(stop);
+                self.shared.end(Ok(stop));
                 Next::Leave
             }
+            Served::Leave => Next::Leave,
         };
-        if self.nmi_pending {
-            self.nmi_pending = !event::inject_nmi(&mut self.vmcs);
-            self.vmcs.set_nmi_window(self.nmi_pending);
+        if self.attend || self.nmi_pending {
+            next = self.prepare_entry(next, registers);
         }
-        self.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
+        self.slot.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
         next
     }
 }

@@ -1,13 +1,13 @@
 //! Instructions that are about the processor itself: CPUID, MSRs, control registers.
 
-use super::super::apic::{Command, Delivery};
+use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
 use super::super::cpuid::{self, GuestCpu};
 use super::super::mmio;
-use super::super::msr::{Accessor, Effect};
+use super::super::msr::{Accessor, Choice, Effect};
 use super::super::report;
+use super::super::stop::Stop;
 use super::{Served, Vcpu};
-use crate::arch::apic::send_fixed;
 use crate::arch::cpu::{self, cr0, cr4, rdtsc};
 use crate::arch::switch::{Registers, reg};
 use crate::arch::{apic as hardware_apic, vector, vmx};
@@ -24,9 +24,10 @@ impl Vcpu {
         let cr4 = self.vmcs.read(GuestField::CR4);
         let guest = GuestCpu {
             apic_id: self.id,
-            processors: self.shared.processors(),
+            processors: self.shared.count(),
             tsc_hz: self.clock.rates.tsc_hz,
             apic_timer_hz: self.clock.rates.apic_timer_hz,
+            apic: self.apic.mode() != ApicMode::Disabled,
             osxsave: cr4 & cr4::OSXSAVE != 0,
             xcr0: self.xcr0,
             rdtscp: self.rdtscp,
@@ -56,40 +57,78 @@ impl Vcpu {
     pub(super) fn wrmsr(&mut self, registers: &mut Registers) -> Served {
         let msr = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
+        let identities = &self.shared.identities;
+        if let Some(plain) = self.apic.write_plain(msr, value, identities) {
+            self.shared.interrupt(plain.id, plain.vector);
+            return Served::Done;
+        }
         match self.accessor().write(msr, value) {
             Ok(Effect::None) => Served::Done,
-            Ok(Effect::Interrupt(command)) => self.interrupt_command(&command),
-            Ok(Effect::Apic(register, value)) => {
-                // SAFETY: the value was judged by `apic::lvt_write`: a plain vector of the guest's
-                // for its own core.
-                unsafe { hardware_apic::write(register, value) };
-                Served::Done
-            }
+            Ok(Effect::Apic(effect)) => self.apic_effect(effect),
             Ok(Effect::Tsc(value)) => {
-                let offset = value.wrapping_sub(rdtsc());
-                self.vmcs.write(GuestField::TSC_OFFSET, offset);
-                Served::Done
+                self.tsc.set(value, rdtsc());
+                self.move_tsc()
+            }
+            Ok(Effect::TscAdjust(value)) => {
+                self.tsc.set_adjust(value);
+                self.move_tsc()
             }
             Err(fault) => fault.into(),
         }
     }
 
+    fn move_tsc(&mut self) -> Served {
+        self.vmcs.write(GuestField::TSC_OFFSET, self.tsc.offset());
+        self.choose_msr_bitmap();
+        Served::Done
+    }
+
+    /// Puts the MSR bitmap in force that goes with the APIC's mode and the TSC's adjustment.
+    pub(super) fn choose_msr_bitmap(&mut self) {
+        let x2apic = self.apic.mode() == ApicMode::X2Apic;
+        let tsc_adjust = self.tsc.reads_as_hardware();
+        self.vmcs.set_msr_bitmap(self.bitmaps.choose(Choice { x2apic, tsc_adjust }));
+    }
+
     fn accessor(&mut self) -> Accessor<'_> {
-        let processors = self.shared.processors();
-        Accessor { id: self.id, processors, apic: &mut self.apic }
+        Accessor { apic: &mut self.apic, identities: &self.shared.identities, tsc: self.tsc }
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
     pub(super) fn interrupt_command(&mut self, command: &Command) -> Served {
+        if let Delivery::Fixed(vector) = command.delivery {
+            for id in command.targets.iter() {
+                self.shared.interrupt(id, vector);
+            }
+            return Served::Done;
+        }
+        self.rare_command(command)
+    }
+
+    /// What is not an interrupt with a vector.
+    #[cold]
+    fn rare_command(&mut self, command: &Command) -> Served {
+        if let Delivery::IllegalVector(vector) = command.delivery {
+            // SAFETY: what the guest could write itself in x2APIC mode. The hardware notes the error
+            // in this core's ESR, and delivers nothing.
+            unsafe { hardware_apic::write(hardware_apic::register::SELF_IPI, vector.into()) };
+            return Served::Done;
+        }
         for id in command.targets.iter() {
-            let Some(&core) = self.shared.cores.get(id as usize) else { continue };
+            let Some(slot) = self.shared.processors.get(id as usize) else { continue };
             match command.delivery {
-                Delivery::Fixed(vector) => send_fixed(core, vector),
-                // A real one would arrive here, in root mode: it is injected instead.
-                Delivery::Nmi => self.nmi_pending = true,
-                // A guest has one processor, which runs already: there is nobody to start, and
-                // INIT to oneself is not sent by any system.
-                Delivery::Init | Delivery::Startup(_) | Delivery::Nothing | Delivery::Refused => {}
+                Delivery::Nmi => slot.post_nmi(),
+                // INIT takes the boot processor to the reset vector (SDM Vol. 3A, 9.4.4), and so to
+                // the firmware: the guest starts again.
+                Delivery::Init if id == 0 => return Served::Stop(Stop::Reset),
+                Delivery::Init => slot.activity.init(),
+                Delivery::Startup(page) if slot.activity.startup(page) => {}
+                _ => continue,
+            }
+            if id == self.id {
+                self.attend = true;
+            } else {
+                slot.kick();
             }
         }
         Served::Done

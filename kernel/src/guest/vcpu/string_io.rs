@@ -102,7 +102,9 @@ fn element(
     }
     match access.direction {
         IoDirection::In => {
-            value = vcpu.shared.platform.lock().port_read(access.port, width, &now).to_le_bytes();
+            let Some(mut platform) = vcpu.shared.platform() else { return Ok(Served::Leave) };
+            value = platform.port_read(access.port, width, &now).to_le_bytes();
+            drop(platform);
             for (place, byte) in places.iter().zip(&value[..len]) {
                 // What is not RAM takes no writes.
                 let _ = vcpu.ram.write(*place, core::slice::from_ref(byte));
@@ -117,7 +119,9 @@ fn element(
                 }
             }
             let value = u32::from_le_bytes(value);
-            let outcome = vcpu.shared.platform.lock().port_write(access.port, width, value, &now);
+            let Some(mut platform) = vcpu.shared.platform() else { return Ok(Served::Leave) };
+            let outcome = platform.port_write(access.port, width, value, &now);
+            drop(platform);
             Ok(vcpu.finish_access(outcome))
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! The processor says only that an entry failed, and whether for the controls, the host state or
 //! the guest state. So the checks of SDM Vol. 3C, 27.2 and 27.3 are written down here once more,
-//! over whatever can read a VMCS and a description of the processor: plain logic that runs after
-//! a failed entry and nowhere else, and that names every field that is not as it must be.
+//! over a copy of the VMCS and a description of the processor: plain logic that runs after a failed
+//! entry, on the core that prints the report, and that names every field that is not as it must be.
 //!
 //! Names and numbers of sections are those of the manual. A control that the processor lacks is
 //! named for that alone; what would follow from it is not checked.
@@ -27,7 +27,6 @@ mod tests;
 
 pub use limits::Limits;
 
-use super::vmcs::CurrentVmcs;
 use core::fmt;
 use group::{Active, Control};
 
@@ -35,12 +34,6 @@ use group::{Active, Control};
 pub trait Vmcs {
     /// The value of the field with an encoding (SDM Vol. 3D, appendix B), zero-extended.
     fn read(&self, field: u32) -> u64;
-}
-
-impl Vmcs for CurrentVmcs {
-    fn read(&self, field: u32) -> u64 {
-        self.read_raw(field)
-    }
 }
 
 /// A field that is not as it must be.

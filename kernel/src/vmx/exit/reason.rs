@@ -45,6 +45,7 @@ macro_rules! reasons {
 
         impl From<u32> for ExitReason {
             /// Reads the exit-reason field of the VMCS; its upper half is flags.
+            #[inline(always)]
             fn from(field: u32) -> Self {
                 match (field & BASIC_REASON) as u16 {
                     $($number => Self::$variant,)*

@@ -23,7 +23,7 @@ const POST_CODE_PORT: u16 = 0x80;
 const NO_CALL: u64 = u64::MAX;
 
 /// The operations, and what is to be said of them.
-const OPERATIONS: [(&str, fn()); 12] = [
+const OPERATIONS: [(&str, fn()); 13] = [
     ("CPUID", || drop_value(cpu::cpuid(0, 0))),
     ("VMCALL", || drop_value(cpu::vmcall(NO_CALL))),
     ("RDMSR APIC base", || drop_value(cpu::rdmsr(register::BASE))),
@@ -33,6 +33,7 @@ const OPERATIONS: [(&str, fn()); 12] = [
     ("WRMSR x2APIC TPR", || apic::set_task_priority(0)),
     ("WRMSR x2APIC self-IPI", || apic::interrupt_self(VECTOR)),
     ("WRMSR x2APIC ICR, self", || apic::command(apic::icr::SELF | u64::from(VECTOR))),
+    ("WRMSR x2APIC ICR, ID 0", || apic::command(u64::from(VECTOR))),
     ("OUT 0x80", || port::write(POST_CODE_PORT, 0u8)),
     ("IN UART line status", || drop_value(port::read::<u8>(console::LINE_STATUS))),
     ("RDTSC", || drop_value(cpu::rdtsc())),

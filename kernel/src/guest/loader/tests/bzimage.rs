@@ -58,9 +58,8 @@ impl Builder {
 fn a_kernel_is_entered_at_its_preferred_address() {
     let builder = Builder::new();
     let (entry, memory) = builder.load(None, 32 * MIB);
-    let entry = entry.unwrap();
-    assert_eq!(entry.rip, PREF_ADDRESS + 0x200);
-    assert_eq!(entry.rsi, 0x7000);
+    let (start, rsi) = long(entry);
+    assert_eq!((start.rip, rsi), (PREF_ADDRESS + 0x200, 0x7000));
     let payload = &builder.file[builder.file.len() - PAYLOAD..];
     assert_eq!(&memory.0[PREF_ADDRESS as usize..][..PAYLOAD], payload);
 }
@@ -68,7 +67,7 @@ fn a_kernel_is_entered_at_its_preferred_address() {
 #[test]
 fn boot_params_are_the_setup_header_and_what_the_loader_says() {
     let (entry, memory) = Builder::new().load(None, 32 * MIB);
-    let params = entry.unwrap().rsi;
+    let params = long(entry).1;
     assert_eq!(bytes(&memory, params + 0x1F1), [SETUP_SECTS]);
     assert_eq!(bytes(&memory, params + 0x202), *b"HdrS\x0F\x02");
     assert_eq!(u64_at(&memory, params + 0x258), PREF_ADDRESS);
@@ -86,16 +85,27 @@ fn boot_params_are_the_setup_header_and_what_the_loader_says() {
 }
 
 #[test]
+fn a_kernel_without_a_64_bit_entry_is_entered_by_the_32_bit_protocol() {
+    let builder = Builder::new().set(0x236, &[0xFE]);
+    let (entry, memory) = builder.load(None, 32 * MIB);
+    let start = protected(entry, &[(reg::RSI, BOOT_PARAMS)]);
+    assert_eq!((u64::from(start.eip), start.code, start.data), (PREF_ADDRESS, 0x10, 0x18));
+    assert_eq!(u64_at(&memory, BOOT_GDT + 0x10), 0x00CF_9B00_0000_FFFF);
+    assert_eq!(u64::from(u32_at(&memory, BOOT_PARAMS + 0x214)), PREF_ADDRESS);
+    assert_eq!(&memory.0[0x2_0000..][..6], b"quiet\0");
+}
+
+#[test]
 fn a_relocatable_kernel_is_aligned() {
     let odd = PREF_ADDRESS + 0x1000;
     let builder = Builder::new().set(0x258, &odd.to_le_bytes());
-    assert_eq!(builder.load(None, 32 * MIB).0.unwrap().rip, PREF_ADDRESS + 2 * MIB + 0x200);
+    assert_eq!(long(builder.load(None, 32 * MIB).0).0.rip, PREF_ADDRESS + 2 * MIB + 0x200);
     // One that prefers 0 goes above 1 MiB.
     let builder = Builder::new().set(0x258, &0u64.to_le_bytes());
-    assert_eq!(builder.load(None, 32 * MIB).0.unwrap().rip, 2 * MIB + 0x200);
+    assert_eq!(long(builder.load(None, 32 * MIB).0).0.rip, 2 * MIB + 0x200);
     // One that cannot move stays where it has to be.
     let fixed = Builder::new().set(0x234, &[0]).set(0x258, &odd.to_le_bytes());
-    assert_eq!(fixed.load(None, 32 * MIB).0.unwrap().rip, odd + 0x200);
+    assert_eq!(long(fixed.load(None, 32 * MIB).0).0.rip, odd + 0x200);
     let low = Builder::new().set(0x234, &[0]).set(0x258, &0x1_0000u64.to_le_bytes());
     assert_eq!(low.error(), LoadError::Header("it has to run below 1 MiB"));
 }
@@ -118,9 +128,9 @@ fn the_ram_disk_is_high_but_within_its_limits() {
     let initrd: Vec<u8> = (0..5000u32).map(|index| (index % 249) as u8).collect();
     let place = |builder: &Builder, ram: u64| {
         let (entry, memory) = builder.load(Some(&initrd), ram);
-        entry.map(|entry| {
-            let start = u32_at(&memory, entry.rsi + 0x218);
-            assert_eq!(u32_at(&memory, entry.rsi + 0x21C), 5000);
+        entry.map(|_| {
+            let start = u32_at(&memory, BOOT_PARAMS + 0x218);
+            assert_eq!(u32_at(&memory, BOOT_PARAMS + 0x21C), 5000);
             assert_eq!(memory.0[start as usize..][..5000], initrd);
             u64::from(start)
         })
@@ -143,13 +153,12 @@ fn guests_above_the_hole_keep_the_ram_disk_below_it() {
 }
 
 #[test]
-fn files_that_are_not_64_bit_bzimages_are_refused() {
+fn files_that_are_not_bzimages_are_refused() {
     let new = Builder::new;
     assert_eq!(new().set(0x202, b"hdrs").error(), LoadError::NotBzImage);
     assert_eq!(new().set(0x1FE, &[0]).error(), LoadError::NotBzImage);
     assert_eq!(new().set(0x206, &[0x0B, 0x02]).error(), LoadError::ProtocolTooOld(0x020B));
     assert_eq!(new().set(0x211, &[0]).error(), LoadError::NotLoadedHigh);
-    assert_eq!(new().set(0x236, &[0xFE]).error(), LoadError::No64BitEntry);
     let error = new().set(0x1F4, &[0x20, 0, 0, 0]).error();
     assert_eq!(error, LoadError::Header("its size leaves no room for code"));
     let error = new().set(0x230, &[3, 0, 0, 0]).error();
@@ -163,7 +172,8 @@ fn files_that_are_not_64_bit_bzimages_are_refused() {
 #[test]
 fn every_truncation_is_refused() {
     let whole = Builder::new().file;
-    for len in 0..whole.len() {
+    // The header counts in units of 16 bytes, of which the last need not be full.
+    for len in 0..whole.len() - 15 {
         let image = Image { kernel: &whole[..len], initrd: None, command_line: "" };
         let error = load(Kind::BzImage, &image, RamLayout::new(32 * MIB), &mut AnyMemory);
         let expected = match len {
@@ -178,6 +188,15 @@ fn every_truncation_is_refused() {
         };
         assert_eq!(error, Err(expected));
     }
+}
+
+#[test]
+fn the_last_paragraph_need_not_be_full() {
+    let mut builder = Builder::new();
+    builder.file.truncate(builder.file.len() - 15);
+    let (entry, memory) = builder.load(None, 32 * MIB);
+    entry.unwrap();
+    assert_eq!(memory.0[PREF_ADDRESS as usize + PAYLOAD - 15], 0xAA); // TestMemory's filling
 }
 
 #[test]

@@ -4,21 +4,21 @@ use super::*;
 use proptest::prelude::*;
 
 /// A segment of the image: (type, flags, physical address, content, size in memory).
-type Segment = (u32, u32, u64, &'static [u8], u64);
+pub(super) type Segment = (u32, u32, u64, &'static [u8], u64);
 
-const LOAD: u32 = 1;
+pub(super) const LOAD: u32 = 1;
 const INTERP: u32 = 3;
 const EXECUTE: u32 = 1;
-const TEXT: Segment = (LOAD, EXECUTE, 0x20_0000, b"text", 4);
+pub(super) const TEXT: Segment = (LOAD, EXECUTE, 0x20_0000, b"text", 4);
 const DATA: Segment = (LOAD, 0, 0x20_1000, b"data", 0x2000);
 
-/// An executable ELF64 file.
+/// An executable ELF file, of 64 bits unless `class` is 1.
 pub(super) struct Builder {
-    segments: Vec<Segment>,
-    entry: u64,
-    class: u8,
+    pub segments: Vec<Segment>,
+    pub entry: u64,
+    pub class: u8,
     kind: u16,
-    machine: u16,
+    pub machine: u16,
 }
 
 impl Builder {
@@ -28,26 +28,36 @@ impl Builder {
     }
 
     pub fn build(&self) -> Vec<u8> {
+        let wide = self.class == 2;
+        let (header_size, segment_size) = if wide { (64, 56) } else { (52, 32) };
+        // Addresses and offsets are as wide as the class.
+        let word = |value: u64| value.to_le_bytes()[..if wide { 8 } else { 4 }].to_vec();
         let mut file = b"\x7FELF".to_vec();
         file.extend([self.class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         file.extend(self.kind.to_le_bytes());
         file.extend(self.machine.to_le_bytes());
         file.extend(1u32.to_le_bytes());
-        file.extend(self.entry.to_le_bytes());
-        file.extend(64u64.to_le_bytes()); // program headers follow at once
-        file.extend(0u64.to_le_bytes()); // no sections
+        file.extend(word(self.entry));
+        file.extend(word(header_size)); // program headers follow at once
+        file.extend(word(0)); // no sections
         file.extend(0u32.to_le_bytes());
-        for value in [64, 56, self.segments.len() as u16, 64, 0, 0] {
-            file.extend(value.to_le_bytes());
+        for value in [header_size, segment_size, self.segments.len() as u64, 64, 0, 0] {
+            file.extend((value as u16).to_le_bytes());
         }
-        let mut offset = 64 + 56 * self.segments.len() as u64;
+        let mut offset = header_size + segment_size * self.segments.len() as u64;
         for &(kind, flags, address, content, size) in &self.segments {
             file.extend(kind.to_le_bytes());
-            file.extend(flags.to_le_bytes());
-            let virtual_address = address.wrapping_add(0xFFFF_8000_0000_0000);
-            for value in [offset, virtual_address, address, content.len() as u64, size, 4096] {
-                file.extend(value.to_le_bytes());
+            if wide {
+                file.extend(flags.to_le_bytes());
             }
+            let virtual_address = address.wrapping_add(0xFFFF_8000_0000_0000);
+            for value in [offset, virtual_address, address, content.len() as u64, size] {
+                file.extend(word(value));
+            }
+            if !wide {
+                file.extend(flags.to_le_bytes());
+            }
+            file.extend(word(4096));
             offset += content.len() as u64;
         }
         for (.., content, _) in &self.segments {
@@ -56,7 +66,7 @@ impl Builder {
         file
     }
 
-    fn with(segment: Segment) -> Self {
+    pub fn with(segment: Segment) -> Self {
         let mut builder = Self::new();
         builder.segments.push(segment);
         builder
@@ -77,7 +87,7 @@ fn segments_go_to_their_physical_addresses_and_bss_is_cleared() {
     let kernel = Builder::new().build();
     let image = Image { kernel: &kernel, initrd: None, command_line: "" };
     let (entry, memory) = load_into(Kind::Elf64, &image, 4 * MIB);
-    assert_eq!(entry.unwrap().rip, 0x20_0001);
+    assert_eq!(long(entry).0.rip, 0x20_0001);
     // 0xAA is TestMemory's filling: nothing around the segments is touched.
     assert_eq!(&memory.0[0x1F_FFFF..0x20_0005], b"\xAAtext\xAA");
     assert_eq!(&memory.0[0x20_1000..0x20_1004], b"data");
@@ -90,7 +100,7 @@ fn boot_params_are_those_of_a_64_bit_linux() {
     let kernel = Builder::new().build();
     let image = Image { kernel: &kernel, initrd: Some(b"disk"), command_line: "" };
     let (entry, memory) = load_into(Kind::Elf64, &image, 4 * MIB);
-    let params = entry.unwrap().rsi;
+    let params = long(entry).1;
     assert_eq!(bytes(&memory, params + 0x1FE), [0x55, 0xAA]);
     assert_eq!(bytes(&memory, params + 0x202), *b"HdrS\x0C\x02");
     assert_eq!(bytes(&memory, params + 0x210), [0xFF, 1]);
@@ -106,7 +116,7 @@ fn the_ram_disk_avoids_the_segments() {
     let kernel = Builder::with(top).build();
     let image = Image { kernel: &kernel, initrd: Some(b"disk"), command_line: "" };
     let (entry, memory) = load_into(Kind::Elf64, &image, 4 * MIB);
-    assert_eq!(u64::from(u32_at(&memory, entry.unwrap().rsi + 0x218)), 4 * MIB - 8192);
+    assert_eq!(u64::from(u32_at(&memory, long(entry).1 + 0x218)), 4 * MIB - 8192);
     assert_eq!(&memory.0[4 * MIB as usize - 4096..][..4], b"top\0");
     let all = (LOAD, 0, 0x20_3000, b"".as_slice(), 4 * MIB - 0x20_3000);
     let kernel = Builder::with(all).build();
@@ -178,11 +188,9 @@ fn other_kinds_of_file_are_refused() {
 
 #[test]
 fn a_32_bit_file_is_named_as_such() {
-    let mut file = Builder::new().build();
-    file[4] = 1;
-    let image = Image { kernel: &file, initrd: None, command_line: "" };
-    let error = load_into(Kind::Elf64, &image, 4 * MIB).0.unwrap_err();
-    assert!(matches!(error, LoadError::NotElf | LoadError::WrongElf(_)), "{error}");
+    let mut builder = Builder::new();
+    (builder.class, builder.machine) = (1, 3);
+    assert!(builder.error().to_string().contains("32-bit file"));
 }
 
 #[test]

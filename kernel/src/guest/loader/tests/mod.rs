@@ -2,11 +2,15 @@
 
 mod bzimage;
 mod elf64;
+mod multiboot;
+mod pvh;
 
-use super::environment::place_high;
+use super::environment::{CODE_SELECTOR, DATA_SELECTOR, place_high};
 use super::*;
-use crate::guest::layout::{ACPI_TABLES, BOOT_GDT, BOOT_PAGE_TABLES, COMMAND_LINE};
+use crate::arch::switch::reg;
+use crate::guest::layout::{ACPI_TABLES, BOOT_GDT, BOOT_PAGE_TABLES, BOOT_PARAMS, COMMAND_LINE};
 use crate::memory::TestMemory;
+use crate::vmx::start::{Start, Start32, Start64};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -24,6 +28,28 @@ fn u32_at(memory: &TestMemory, at: u64) -> u32 {
 
 fn u64_at(memory: &TestMemory, at: u64) -> u64 {
     u64::from_le_bytes(bytes(memory, at))
+}
+
+/// The start in long mode, and RSI; all other registers must be zero.
+fn long(entry: Result<Entry, LoadError>) -> (Start64, u64) {
+    let entry = entry.unwrap();
+    let Start::Long(start) = entry.start else { panic!("{entry:?}") };
+    let mut registers = Registers::default();
+    registers.0[reg::RSI] = entry.registers.0[reg::RSI];
+    assert_eq!(entry.registers, registers);
+    (start, registers.0[reg::RSI])
+}
+
+/// The start in protected mode, with exactly these registers that are not zero.
+fn protected(entry: Result<Entry, LoadError>, expected: &[(usize, u64)]) -> Start32 {
+    let entry = entry.unwrap();
+    let Start::Protected(start) = entry.start else { panic!("{entry:?}") };
+    let mut registers = Registers::default();
+    for &(register, value) in expected {
+        registers.0[register] = value;
+    }
+    assert_eq!(entry.registers, registers);
+    start
 }
 
 /// Loads into memory that holds all of the guest's RAM.
@@ -81,7 +107,7 @@ fn the_guest_is_entered_with_an_identity_map_of_4_gib() {
     let kernel = elf64::Builder::new().build();
     let image = Image { kernel: &kernel, initrd: None, command_line: "" };
     let (entry, memory) = load_into(Kind::Elf64, &image, 4 * MIB);
-    let cr3 = entry.unwrap().cr3;
+    let cr3 = long(entry).0.cr3;
     assert_eq!(cr3, BOOT_PAGE_TABLES);
     for at in [0, 0x1234, MIB, 0x3FFF_FFFF, 0x4000_0000, 0xFEE0_0000, 0xFFFF_FFFF] {
         assert_eq!(walk(&memory, cr3, at), Some(at));
@@ -96,9 +122,10 @@ fn the_gdt_has_linuxs_boot_segments() {
     let kernel = elf64::Builder::new().build();
     let image = Image { kernel: &kernel, initrd: None, command_line: "" };
     let (entry, memory) = load_into(Kind::Elf64, &image, 4 * MIB);
-    let entry = entry.unwrap();
-    assert_eq!((entry.gdt_base, entry.gdt_limit), (BOOT_GDT, 31));
+    let start = long(entry).0;
+    assert_eq!((start.gdt_base, start.gdt_limit), (BOOT_GDT, 31));
     assert_eq!((CODE_SELECTOR, DATA_SELECTOR), (0x10, 0x18));
+    assert_eq!((start.code, start.data), (CODE_SELECTOR, DATA_SELECTOR));
     let descriptor = |selector: u16| u64_at(&memory, BOOT_GDT + u64::from(selector));
     assert_eq!(descriptor(0), 0);
     // Access byte: present, ring 0, code execute/read or data read/write; then the L, D and G flags.
@@ -113,7 +140,7 @@ fn the_stack_looks_as_after_a_call() {
     let kernel = elf64::Builder::new().build();
     let image = Image { kernel: &kernel, initrd: None, command_line: "" };
     let (entry, memory) = load_into(Kind::Elf64, &image, 4 * MIB);
-    let rsp = entry.unwrap().rsp;
+    let rsp = long(entry).0.rsp;
     assert_eq!((rsp + 8) % 16, 0);
     assert_eq!(u64_at(&memory, rsp), 0);
     assert!(rsp + 8 <= BOOT_PARAMS && rsp > BOOT_GDT + 31);
@@ -163,7 +190,7 @@ fn the_memory_map_covers_ram_and_reserves_the_rest() {
 
 #[test]
 fn too_little_ram_is_an_error_for_every_kind() {
-    for kind in [Kind::BzImage, Kind::Elf64] {
+    for kind in [Kind::BzImage, Kind::Elf64, Kind::Pvh, Kind::Multiboot] {
         for ram in [0, 4096, MIB] {
             let image = Image { kernel: &[], initrd: None, command_line: "" };
             let error = load_into(kind, &image, ram).0.unwrap_err();

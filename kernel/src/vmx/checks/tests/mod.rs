@@ -7,6 +7,7 @@ mod guest_registers;
 mod guest_segments;
 mod host_state;
 mod processor;
+mod start;
 
 use super::{Limits, Violation, Vmcs, find};
 use crate::vmx::capability::Capabilities;
@@ -101,7 +102,7 @@ fn everything() -> Limits {
     Fake::everything().limits()
 }
 
-/// A 64-bit guest, as `vmcs.rs` sets it up on a Skylake.
+/// A 64-bit guest, as it is set up on a Skylake.
 fn guest_64() -> FakeVmcs {
     let capabilities = Capabilities::check(&Fake::skylake()).unwrap();
     let mut fields = BTreeMap::from([

@@ -2,7 +2,7 @@
 
 use bulkhead_guests::apic::register;
 use bulkhead_guests::boot::BootParams;
-use bulkhead_guests::cpu::{rdmsr, rdtsc, wrmsr};
+use bulkhead_guests::cpu::{cpuid, rdmsr, rdtsc, wrmsr};
 use bulkhead_guests::ensure;
 use bulkhead_guests::interrupts::vector::GENERAL_PROTECTION;
 use bulkhead_guests::suite::{Outcome, Test, faults, same, works};
@@ -30,7 +30,7 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         title: "the APIC base is the boot processor's in x2APIC mode, and stays",
-        what: "RDMSR 0x1B, WRMSR of it without EXTD, without EN, elsewhere",
+        what: "RDMSR 0x1B, WRMSR of it without EXTD, without EN but with EXTD, elsewhere",
         run: apic_base,
     },
     Test {
@@ -48,9 +48,15 @@ pub const TESTS: &[Test] = &[
         what: "WRMSR 0x10 forwards and back again, seen by RDTSC and RDMSR",
         run: tsc_write,
     },
+    Test {
+        title: "the TSC and its adjustment change together",
+        what: "WRMSR 0x3B and 0x10, each seen in the other",
+        run: tsc_adjust,
+    },
 ];
 
 const TSC: u32 = 0x10;
+const TSC_ADJUST: u32 = 0x3B;
 const PAT: u32 = 0x277;
 const FS_BASE: u32 = 0xC000_0100;
 const GS_BASE: u32 = 0xC000_0101;
@@ -134,7 +140,7 @@ fn apic_base(_: &BootParams) -> Outcome {
         // SAFETY: changes nothing.
         unsafe { wrmsr(register::BASE, EXPECTED) };
     })?;
-    for value in [EXPECTED & !X2APIC, EXPECTED & !(X2APIC | ENABLE), EXPECTED + NEXT_PAGE] {
+    for value in [EXPECTED & !X2APIC, EXPECTED & !ENABLE, EXPECTED + NEXT_PAGE] {
         faults(format_args!("APIC base {value:#x}"), GENERAL_PROTECTION, || {
             // SAFETY: the APIC is set up again where it is used.
             unsafe { wrmsr(register::BASE, value) };
@@ -184,4 +190,34 @@ fn tsc_write(_: &BootParams) -> Outcome {
         "set back, it is {after:#x}, was {before:#x}"
     );
     Ok(())
+}
+
+fn tsc_adjust(_: &BootParams) -> Outcome {
+    const STEP: u64 = 1 << 32;
+    /// Ticks that an access to an MSR may take.
+    const SLACK: u64 = 1 << 20;
+    /// CPUID.7.0:EBX.TSC_ADJUST.
+    const PRESENT: u32 = 1 << 1;
+    ensure!(cpuid(7, 0).ebx & PRESENT != 0, "CPUID does not show it");
+    // What the test before this one has left.
+    let first = rdmsr(TSC_ADJUST);
+    let near = |what, value: u64, expected: u64| -> Outcome {
+        let past = value.wrapping_sub(expected);
+        ensure!(past < SLACK, "{what} is {value:#x}, not {expected:#x} and little more");
+        Ok(())
+    };
+    let before = rdtsc();
+    // SAFETY: nothing here waits for a time.
+    unsafe { wrmsr(TSC_ADJUST, first.wrapping_add(STEP)) };
+    near("the TSC", rdtsc(), before + STEP)?;
+    same("the adjustment", rdmsr(TSC_ADJUST).wrapping_sub(first), STEP)?;
+    let now = rdtsc();
+    // SAFETY: as above.
+    unsafe { wrmsr(TSC, now - STEP) };
+    let gone = first.wrapping_sub(rdmsr(TSC_ADJUST));
+    ensure!(gone < SLACK, "the adjustment is {gone:#x} less than at first");
+    // SAFETY: as above. The TSC is the hardware's again.
+    unsafe { wrmsr(TSC_ADJUST, 0) };
+    near("the TSC", rdtsc(), before.wrapping_sub(first))?;
+    same("the adjustment at last", rdmsr(TSC_ADJUST), 0)
 }
