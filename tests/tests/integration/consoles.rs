@@ -40,6 +40,7 @@ fn flood() -> Result<Flood> {
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("consoles::input_reaches_the_attached_guest_alone", input),
+        trial("consoles::an_operator_pauses_resumes_and_stops_a_guest", orders),
         trial("consoles::a_guest_that_looks_at_its_port_loses_nothing", |_| {
             let polite = &of(&FLOOD)?.polite;
             let expected: String = (0..LINES).map(|line| flooded("polite", line)).collect();
@@ -76,6 +77,47 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         }),
     ]
+}
+
+fn orders(name: &str) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let mut console = Boot::of_guests(name, &[echo("one"), echo("two")])?.start()?;
+    for name in ["one", "two"] {
+        console.guest(name)?.wait_for(&format!("{name}: ready\r\n"))?;
+    }
+    let mut control = |command: &str, answer: &str| -> Result<()> {
+        let said = console.control(command)?;
+        ensure!(said.starts_with(answer), "`{command}`: {said}");
+        Ok(())
+    };
+    control("resume one", "cannot resume guest one: it is running")?;
+    control("pause one", "guest one is paused, after ")?;
+    control("pause one", "cannot pause guest one: it is paused")?;
+    control("list", "guests: one (paused, attached), two (running)")?;
+    // What is typed waits, while the other guest goes on.
+    console.guest("one")?.send("later\r")?;
+    console.guest("two")?.send("now\r")?;
+    console.guest("two")?.wait_for("two: got \"now\"\r\n")?;
+    let paused = console.guest("one")?.transcript();
+    ensure!(paused == "one: ready\r\n", "a paused guest says {paused}");
+    let said = console.control("resume one")?;
+    ensure!(said == "guest one goes on", "{said}");
+    console.guest("one")?.wait_for("one: got \"later\"\r\n")?;
+
+    let said = console.control("exits one")?;
+    ensure!(said == "guest one has these exits so far:", "{said}");
+    console.wait_for("guest one: ")?;
+    console.wait_for(" I/O instruction ")?;
+
+    let said = console.control("stop two")?;
+    ensure!(said == "guest two is told to stop", "{said}");
+    console.wait_for("guest two: stopped by the operator\r\n")?;
+    console.wait_for("input goes to guest one: guest two has stopped\r\n")?;
+    let said = console.control("stop two")?;
+    ensure!(said == "cannot stop guest two: it is stopped", "{said}");
+    console.send("quit\r")?;
+    console.guest("one")?.wait_for("one: got \"quit\"\r\n")?;
+    console.wait_for_end().map(|_| ())
 }
 
 /// A line of the guest `flood`.
