@@ -2,6 +2,7 @@
 
 mod boot;
 mod commands;
+mod consoles;
 mod faults;
 mod guests;
 mod idle;
@@ -25,6 +26,7 @@ fn main() {
     let trials = [
         boot::trials(),
         commands::trials(),
+        consoles::trials(),
         faults::trials(),
         guests::trials(),
         idle::trials(),
