@@ -28,6 +28,8 @@ pub struct Guest {
     program: &'static str,
     command_line: String,
     restart: &'static str,
+    cores: u32,
+    memory_mib: u32,
 }
 
 impl Guest {
@@ -38,6 +40,8 @@ impl Guest {
             program,
             command_line: String::new(),
             restart: "never",
+            cores: 1,
+            memory_mib: 16,
         }
     }
 
@@ -50,6 +54,18 @@ impl Guest {
     /// The same with a command line.
     pub fn with(mut self, command_line: &str) -> Self {
         self.command_line = command_line.to_string();
+        self
+    }
+
+    /// The same with this many cores, instead of one.
+    pub fn on_cores(mut self, cores: u32) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    /// The same with this much memory, instead of 16 MiB.
+    pub fn with_memory_mib(mut self, memory_mib: u32) -> Self {
+        self.memory_mib = memory_mib;
         self
     }
 
@@ -85,21 +101,22 @@ impl Boot {
         }
     }
 
-    /// The same with a manifest of guests written for the tests, and a core for each.
+    /// The same with a manifest of guests written for the tests, and a machine with as many cores as
+    /// they need and one more.
     pub fn of_guests(name: &str, guests: &[Guest]) -> Result<Self> {
         let programs = test_guests()?;
         let mut text = String::new();
-        for Guest { name, program, command_line, restart } in guests {
+        for Guest { name, program, command_line, restart, cores, memory_mib } in guests {
             let kernel = programs.join(program);
             write!(
                 text,
-                "[[guest]]\nname = \"{name}\"\ncores = 1\nmemory = \"16 MiB\"\n\
+                "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"{memory_mib} MiB\"\n\
                  kernel = '{}'\ncmdline = \"{command_line}\"\nrestart = \"{restart}\"\n\n",
                 kernel.display()
             )?;
         }
         let mut boot = Self::of_text(name, &text)?;
-        boot.machine.cores = u32::try_from(guests.len())? + 1;
+        boot.machine.cores = guests.iter().map(|guest| guest.cores).sum::<u32>() + 1;
         Ok(boot)
     }
 

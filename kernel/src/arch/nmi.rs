@@ -43,6 +43,32 @@ pub fn set_guest(has_guest: bool) {
     }
 }
 
+/// Lets NMIs in again, after an exit that one caused: it blocks further ones until the next IRET (SDM
+/// Vol. 3C, 28.1, and Vol. 3A, 6.7.1), and a VM entry does not end that everywhere. One that waits
+/// comes here, in root mode.
+pub fn unblock() {
+    // SAFETY: returns to the next instruction, with stack and flags as they are.
+    unsafe { iret_to_caller() };
+}
+
+/// IRET to where it was called from.
+#[unsafe(naked)]
+unsafe extern "C" fn iret_to_caller() {
+    naked_asm!(
+        // What is called has its return address on the stack; IRET takes it from a frame.
+        "pop rdx",
+        "mov rax, rsp",
+        "mov ecx, ss",
+        "push rcx",
+        "push rax",
+        "pushfq",
+        "mov ecx, cs",
+        "push rcx",
+        "push rdx",
+        "iretq",
+    )
+}
+
 /// Halts until an NMI comes, or returns at once if one has come since the last call. Interrupts
 /// stay off and pending.
 pub fn wait() {

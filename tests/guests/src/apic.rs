@@ -22,16 +22,28 @@ pub mod register {
     pub const ID: u32 = 0x802;
     /// Task priority.
     pub const TPR: u32 = 0x808;
+    /// Processor priority, read only.
+    pub const PPR: u32 = 0x80A;
     /// End of interrupt, write only.
     pub const EOI: u32 = 0x80B;
     /// Logical destination, read only.
     pub const LDR: u32 = 0x80D;
     /// Spurious-interrupt vector.
     pub const SVR: u32 = 0x80F;
+    /// In service: the first of eight, a bit for each vector.
+    pub const ISR: u32 = 0x810;
+    /// Trigger modes: the first of eight, a bit for each vector.
+    pub const TMR: u32 = 0x818;
+    /// Requested: the first of eight, a bit for each vector.
+    pub const IRR: u32 = 0x820;
+    /// Errors.
+    pub const ESR: u32 = 0x828;
     /// Interrupt command.
     pub const ICR: u32 = 0x830;
     /// LVT: timer.
     pub const LVT_TIMER: u32 = 0x832;
+    /// LVT: pin LINT0.
+    pub const LVT_LINT0: u32 = 0x835;
     /// LVT: pin LINT1.
     pub const LVT_LINT1: u32 = 0x836;
     /// LVT: errors.
@@ -59,10 +71,16 @@ const DIVIDE_BY_1: u64 = 0b1011;
 
 /// The interrupt command register's fields (SDM Vol. 3A, 11.6.1 and 11.12.9).
 pub mod icr {
+    /// Delivery mode: fixed, to the one of lowest priority.
+    pub const LOWEST_PRIORITY: u64 = 0b001 << 8;
     /// Delivery mode: SMI.
     pub const SMI: u64 = 0b010 << 8;
     /// Delivery mode: NMI.
     pub const NMI: u64 = 0b100 << 8;
+    /// Delivery mode: INIT.
+    pub const INIT: u64 = 0b101 << 8;
+    /// Delivery mode: start-up; the vector is the page to start at.
+    pub const STARTUP: u64 = 0b110 << 8;
     /// Delivery mode: ExtINT, which is reserved here.
     pub const EXT_INT: u64 = 0b111 << 8;
     /// The destination is logical.
@@ -171,4 +189,9 @@ pub fn stop_timer() {
 /// What is left of the timer's count.
 pub fn timer_left() -> u32 {
     rdmsr(register::TIMER_CURRENT) as u32
+}
+
+/// Whether any bit is set in a register of 256, of which this is the first part.
+pub fn any_vector(first: u32) -> bool {
+    (first..first + 8).any(|part| rdmsr(part) != 0)
 }

@@ -77,6 +77,17 @@ impl BootParams {
         words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
+    /// The number in `key=number` on the command line, or `default` without it.
+    ///
+    /// # Panics
+    /// If it is there and not a number.
+    pub fn number<T: str::FromStr>(&self, key: &str, default: T) -> T {
+        match self.option(key) {
+            None => default,
+            Some(text) => text.parse().unwrap_or_else(|_| panic!("{key}={text}: not a number")),
+        }
+    }
+
     /// The memory map.
     pub fn memory(&self) -> impl Iterator<Item = Region> {
         let boot = *self;

@@ -4,6 +4,10 @@ use core::arch::asm;
 
 /// Bits of CR0 (SDM Vol. 3A, 2.5).
 pub mod cr0 {
+    /// Protection enable.
+    pub const PE: u64 = 1 << 0;
+    /// Alignment checks are possible.
+    pub const AM: u64 = 1 << 18;
     /// Not write-through.
     pub const NW: u64 = 1 << 29;
     /// Cache disable.
@@ -14,6 +18,10 @@ pub mod cr0 {
 
 /// Bits of CR4 (SDM Vol. 3A, 2.5).
 pub mod cr4 {
+    /// Page-table entries of 8 bytes.
+    pub const PAE: u64 = 1 << 5;
+    /// SSE, FXSAVE and FXRSTOR.
+    pub const OSFXSR: u64 = 1 << 9;
     /// User-mode instruction prevention.
     pub const UMIP: u64 = 1 << 11;
     /// VMX enable.
@@ -26,6 +34,16 @@ pub mod cr4 {
     pub const OSXSAVE: u64 = 1 << 18;
     /// Supervisor-mode execution prevention.
     pub const SMEP: u64 = 1 << 20;
+}
+
+/// `IA32_EFER` and its bits (SDM Vol. 3A, 2.2.1).
+pub mod efer {
+    /// The register.
+    pub const MSR: u32 = 0xC000_0080;
+    /// Long mode is enabled.
+    pub const LME: u64 = 1 << 8;
+    /// Long mode is active.
+    pub const LMA: u64 = 1 << 10;
 }
 
 /// Bits of RFLAGS (SDM Vol. 1, 3.4.3).
@@ -123,10 +141,14 @@ macro_rules! register {
 }
 register! {
     read_cr0 write_cr0 "cr0"
+    read_cr2 write_cr2 "cr2"
     read_cr3 write_cr3 "cr3"
     read_cr4 write_cr4 "cr4"
     read_cr8 write_cr8 "cr8"
     read_dr0 write_dr0 "dr0"
+    read_dr1 write_dr1 "dr1"
+    read_dr2 write_dr2 "dr2"
+    read_dr3 write_dr3 "dr3"
     read_dr6 write_dr6 "dr6"
     read_dr7 write_dr7 "dr7"
 }
@@ -185,6 +207,24 @@ pub fn halt() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
+/// Sleeps with interrupts off, until an NMI or INIT.
+pub fn halt_without_interrupts() {
+    // SAFETY: an NMI has a handler.
+    unsafe { asm!("cli", "hlt", options(nostack)) };
+}
+
+/// UD2: raises #UD.
+pub fn undefined() {
+    // SAFETY: a fault is the caller's to expect.
+    unsafe { asm!("ud2", options(nostack)) };
+}
+
+/// INVLPG: forgets how an address is translated.
+pub fn invalidate(address: u64) {
+    // SAFETY: a translation that is forgotten is looked up again.
+    unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
+}
+
 /// Stops for good.
 pub fn halt_for_ever() -> ! {
     loop {
@@ -226,6 +266,14 @@ pub unsafe fn load_interrupt_table(table: &TablePointer) {
 pub unsafe fn load_global_table(table: &TablePointer) {
     // SAFETY: the caller's contract.
     unsafe { asm!("lgdt [{}]", in(reg) table, options(readonly, nostack, preserves_flags)) };
+}
+
+/// SGDT: where the global descriptor table is.
+pub fn global_table() -> TablePointer {
+    let mut table = TablePointer { limit: 0, base: 0 };
+    // SAFETY: stores to the variable.
+    unsafe { asm!("sgdt [{}]", in(reg) &raw mut table, options(nostack, preserves_flags)) };
+    table
 }
 
 /// Raises an exception that cannot be delivered, nor can the double fault that follows: the

@@ -2,6 +2,7 @@
 
 use crate::cpu::rflags;
 use crate::interrupts::{CODE_SELECTOR, DATA_SELECTOR, Frame};
+use crate::smp;
 use core::arch::naked_asm;
 use core::fmt;
 use core::ptr;
@@ -51,8 +52,13 @@ struct Guard {
     outer: *mut Guard,
 }
 
-/// The innermost call that is going on.
-static INNERMOST: AtomicPtr<Guard> = AtomicPtr::new(ptr::null_mut());
+/// The innermost call that is going on, on each processor.
+static INNERMOST: [AtomicPtr<Guard>; smp::MOST] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; smp::MOST];
+
+fn innermost() -> &'static AtomicPtr<Guard> {
+    &INNERMOST[smp::number()]
+}
 
 /// Calls `attempt`; the first exception in it that has no handler ends it and is returned, and
 /// interrupts are off then. What the closure holds is not dropped in that case.
@@ -65,22 +71,22 @@ pub fn expect_fault<F: FnOnce()>(attempt: F) -> Option<Fault> {
     }
 
     let mut attempt = Some(attempt);
-    let mut guard = Guard { rsp: 0, fault: None, outer: INNERMOST.load(Ordering::SeqCst) };
+    let mut guard = Guard { rsp: 0, fault: None, outer: innermost().load(Ordering::SeqCst) };
     let guard = &raw mut guard;
-    INNERMOST.store(guard, Ordering::SeqCst);
+    innermost().store(guard, Ordering::SeqCst);
     // SAFETY: `call` takes what it is given; the guard lives until the call is over. An abandoned
     // call leaves frames of plain functions behind, which have nothing to clean up.
     unsafe {
         let attempt = &raw mut attempt;
         guarded(&raw mut (*guard).rsp, call::<F> as *const () as u64, attempt.cast());
-        INNERMOST.store((*guard).outer, Ordering::SeqCst);
+        innermost().store((*guard).outer, Ordering::SeqCst);
         (*guard).fault
     }
 }
 
 /// Ends the innermost guarded call, if there is one: the frame then leads behind it.
 pub(crate) fn recover(frame: &mut Frame) -> bool {
-    let guard = INNERMOST.load(Ordering::SeqCst);
+    let guard = innermost().load(Ordering::SeqCst);
     if guard.is_null() {
         return false;
     }

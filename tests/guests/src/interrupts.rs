@@ -5,7 +5,7 @@
 
 use crate::apic;
 use crate::cpu::{self, TablePointer};
-use crate::fault;
+use crate::{fault, smp};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -143,12 +143,14 @@ type Gate = [u64; 2];
 
 struct Table(UnsafeCell<[Gate; VECTORS]>);
 
-// SAFETY: written once, by `load`, before anything reads it; there is one processor.
+// SAFETY: written once, by `load`, before anything reads it and before there is a second processor.
 unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new([[0; 2]; VECTORS]));
 static HANDLERS: [AtomicUsize; VECTORS] = [const { AtomicUsize::new(0) }; VECTORS];
-static COUNTS: [AtomicU64; VECTORS] = [const { AtomicU64::new(0) }; VECTORS];
+/// By processor and vector.
+static COUNTS: [[AtomicU64; VECTORS]; smp::MOST] =
+    [const { [const { AtomicU64::new(0) }; VECTORS] }; smp::MOST];
 
 /// Puts the table in force.
 ///
@@ -163,8 +165,25 @@ pub unsafe fn load() {
         // SAFETY: the caller's contract; the index is inside the table.
         unsafe { (*gates)[index] = gate };
     }
-    // SAFETY: every gate leads to its stub, and the table is a static.
-    unsafe { cpu::load_interrupt_table(&TablePointer::to(gates)) };
+    use_table();
+}
+
+/// Puts the table in force on one more processor.
+pub(crate) fn use_table() {
+    // SAFETY: `load` was called first of all: every gate leads to its stub, and the table is a static.
+    unsafe { cpu::load_interrupt_table(&TablePointer::to(TABLE.0.get())) };
+}
+
+/// Has a vector's handler run on the first interrupt stack of the task in force (SDM Vol. 3A, 6.14.5), on
+/// all processors.
+///
+/// # Safety
+/// Wherever the vector comes, there is such a task and stack.
+pub unsafe fn use_interrupt_stack(vector: u8) {
+    const FIRST_STACK: u64 = 1 << 32;
+    let gates = TABLE.0.get();
+    // SAFETY: the index is inside the table, and the caller's contract.
+    unsafe { (*gates)[usize::from(vector)][0] |= FIRST_STACK };
 }
 
 /// Calls `handler` for a vector, in place of what was called before.
@@ -177,17 +196,25 @@ pub fn ignore(vector: u8) {
     HANDLERS[usize::from(vector)].store(0, Ordering::SeqCst);
 }
 
-/// How often a vector came.
+/// How often a vector came to this processor.
 pub fn count(vector: u8) -> u64 {
-    COUNTS[usize::from(vector)].load(Ordering::SeqCst)
+    count_of(smp::number(), vector)
 }
 
-/// How often any interrupt came, exceptions not among them.
+/// How often a vector came to a processor.
+pub fn count_of(processor: usize, vector: u8) -> u64 {
+    COUNTS[processor][usize::from(vector)].load(Ordering::SeqCst)
+}
+
+/// How often any interrupt came to this processor, exceptions not among them.
 pub fn count_all() -> u64 {
-    COUNTS[usize::from(vector::FIRST_INTERRUPT)..]
-        .iter()
-        .map(|count| count.load(Ordering::SeqCst))
-        .sum()
+    count_all_of(smp::number())
+}
+
+/// How often any interrupt came to a processor, exceptions not among them.
+pub fn count_all_of(processor: usize) -> u64 {
+    let interrupts = &COUNTS[processor][usize::from(vector::FIRST_INTERRUPT)..];
+    interrupts.iter().map(|count| count.load(Ordering::SeqCst)).sum()
 }
 
 /// Lets interrupts in until `done`, at most for `ticks` of the TSC; says whether it came to that.
@@ -214,7 +241,7 @@ pub fn let_in_for(ticks: u64) {
 
 extern "C" fn dispatch(frame: &mut Frame) {
     let vector = frame.vector();
-    COUNTS[usize::from(vector)].fetch_add(1, Ordering::SeqCst);
+    COUNTS[smp::number()][usize::from(vector)].fetch_add(1, Ordering::SeqCst);
     let handler = HANDLERS[usize::from(vector)].load(Ordering::SeqCst);
     if handler != 0 {
         // SAFETY: only `handle` stores here, and only a function of this type.

@@ -26,9 +26,11 @@
 //!
 //! The local APIC is in x2APIC mode, in which all but the guest *xapic* use it.
 //!
-//! There is one processor, no heap and no vector register: the target is soft-float.
+//! There is no heap and no vector register: the target is soft-float. There is one processor until a
+//! guest starts others (`smp`).
 #![no_std]
 
+pub mod acpi;
 pub mod apic;
 pub mod boot;
 pub mod console;
@@ -36,10 +38,14 @@ pub mod cpu;
 pub mod entry32;
 pub mod fault;
 pub mod interrupts;
+pub mod ioapic;
+pub mod memory;
 #[cfg(feature = "metal")]
 mod panic;
 pub mod port;
 pub mod power;
+pub mod smp;
 pub mod start;
 pub mod suite;
+pub mod trampoline;
 pub mod xapic;

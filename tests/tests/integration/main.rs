@@ -3,13 +3,16 @@
 mod boot;
 mod commands;
 mod consoles;
+mod containment;
 mod faults;
 mod guests;
 mod idle;
 mod kernels;
+mod lifecycle;
 mod linux;
 mod memtest;
 mod plan;
+mod smp;
 mod xapic;
 
 use std::sync::LazyLock;
@@ -27,11 +30,14 @@ fn main() {
         boot::trials(),
         commands::trials(),
         consoles::trials(),
+        containment::trials(),
         faults::trials(),
         guests::trials(),
         idle::trials(),
+        lifecycle::trials(),
         kernels::trials(),
         linux::trials(),
+        smp::trials(),
         xapic::trials(),
         plan::trials(),
     ];

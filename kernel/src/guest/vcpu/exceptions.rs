@@ -5,8 +5,8 @@ use super::event::{self, Exception};
 use super::{
     BLOCKED_BY_STI_OR_MOV_SS, PENDING_SINGLE_STEP, Served, TRAP_FLAG, Vcpu, exception_vector,
 };
-use crate::arch::cpu;
 use crate::arch::switch::Registers;
+use crate::arch::{cpu, nmi};
 use crate::vmx::exit::{Event, EventKind};
 use crate::vmx::vmcs::{GuestField, InfoField};
 
@@ -29,6 +29,7 @@ impl Vcpu {
             // The guest's own NMIs are injected: another core wants something of this one, or it
             // is the machine's.
             (EventKind::Nmi, _) => {
+                nmi::unblock();
                 self.attend = true;
                 Served::Again
             }

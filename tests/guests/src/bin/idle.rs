@@ -17,9 +17,9 @@ const DEFAULT_TICKS: u64 = 100;
 const DEFAULT_PERIOD: u32 = 100_000;
 
 fn main(boot: &BootParams) -> ! {
-    let ticks = number(boot, "ticks", DEFAULT_TICKS);
-    let period = number(boot, "period", DEFAULT_PERIOD);
-    let quiet = number(boot, "quiet", 0) > 0;
+    let ticks = boot.number("ticks", DEFAULT_TICKS);
+    let period = boot.number("period", DEFAULT_PERIOD);
+    let quiet = boot.number("quiet", 0) > 0;
     if !quiet {
         println!("idle for {ticks} ticks of {period}");
     }
@@ -33,12 +33,4 @@ fn main(boot: &BootParams) -> ! {
         println!("heartbeat: {} ticks", interrupts::count(TIMER_VECTOR));
     }
     power::power_off()
-}
-
-/// A number on the command line.
-fn number<T: core::str::FromStr>(boot: &BootParams, key: &str, default: T) -> T {
-    match boot.option(key) {
-        None => default,
-        Some(text) => text.parse().unwrap_or_else(|_| panic!("{key}={text}: not a number")),
-    }
 }

@@ -1,9 +1,9 @@
-//! The ACPI tables, as far as a guest without an interpreter can read them.
+//! The ACPI tables.
 
+use bulkhead_guests::acpi::{self, number};
 use bulkhead_guests::boot::BootParams;
 use bulkhead_guests::suite::{Outcome, Test, same};
 use bulkhead_guests::{ensure, fail};
-use core::slice;
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -28,55 +28,18 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
-/// RSDP (ACPI 6.5, 5.2.5.3): bytes in all, and those that the first checksum is of.
-const RSDP_LENGTH: usize = 36;
+/// RSDP (ACPI 6.5, 5.2.5.3): bytes that the first checksum is of, and where the revision is.
 const RSDP_FIRST_PART: usize = 20;
 const RSDP_REVISION: usize = 15;
-const RSDP_XSDT: usize = 24;
-/// Bytes of every table's header (ACPI 6.5, 5.2.6), and where its length is.
-const HEADER: usize = 36;
-const LENGTH: usize = 4;
-/// No table of a guest's is longer.
-const LONGEST: u32 = 64 << 10;
-
-/// Memory that holds a part of the tables.
-fn bytes(at: u64, len: usize) -> &'static [u8] {
-    // SAFETY: the tables are where the loader says, in memory that nobody writes to.
-    unsafe { slice::from_raw_parts(at as *const u8, len) }
-}
 
 fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum: u8, &byte| sum.wrapping_add(byte)).into()
 }
 
-/// A little-endian number in a table; 0 beyond its end.
-fn number<const N: usize>(table: &[u8], at: usize) -> u64 {
-    let part = table.get(at..at + N).unwrap_or(&[]);
-    part.iter().rev().fold(0, |number, &byte| number << u8::BITS | u64::from(byte))
-}
-
-/// The table at an address, whole.
-fn table(at: u64) -> &'static [u8] {
-    let length = number::<4>(bytes(at, HEADER), LENGTH) as u32;
-    bytes(at, length.clamp(HEADER as u32, LONGEST) as usize)
-}
-
-/// The tables that the XSDT lists.
-fn listed(boot: &BootParams) -> impl Iterator<Item = &'static [u8]> {
-    const POINTER: usize = 8;
-    let rsdp = bytes(boot.acpi_rsdp(), RSDP_LENGTH);
-    let xsdt = table(number::<8>(rsdp, RSDP_XSDT));
-    xsdt[HEADER..].chunks_exact(POINTER).map(|pointer| table(number::<8>(pointer, 0)))
-}
-
-fn find(boot: &BootParams, signature: &[u8]) -> Option<&'static [u8]> {
-    listed(boot).find(|table| table.starts_with(signature))
-}
-
 fn rsdp(boot: &BootParams) -> Outcome {
     let at = boot.acpi_rsdp();
     ensure!(at != 0, "acpi_rsdp_addr is 0");
-    let rsdp = bytes(at, RSDP_LENGTH);
+    let rsdp = acpi::rsdp(boot);
     ensure!(rsdp.starts_with(b"RSD PTR "), "no signature at {at:#x}");
     same("checksum", sum(&rsdp[..RSDP_FIRST_PART]), 0)?;
     same("extended checksum", sum(rsdp), 0)?;
@@ -85,48 +48,34 @@ fn rsdp(boot: &BootParams) -> Outcome {
 
 fn checksums(boot: &BootParams) -> Outcome {
     const DSDT: usize = 140;
-    let rsdp = bytes(boot.acpi_rsdp(), RSDP_LENGTH);
-    same("checksum of XSDT", sum(table(number::<8>(rsdp, RSDP_XSDT))), 0)?;
-    for table in listed(boot) {
-        let name = str::from_utf8(&table[..LENGTH]).unwrap_or("?");
+    const SIGNATURE: usize = 4;
+    same("checksum of XSDT", sum(acpi::xsdt(boot)), 0)?;
+    for table in acpi::listed(boot) {
+        let name = str::from_utf8(&table[..SIGNATURE]).unwrap_or("?");
         same(format_args!("checksum of {name}"), sum(table), 0)?;
     }
-    let Some(fadt) = find(boot, b"FACP") else { fail!("no FADT") };
-    let dsdt = table(number::<8>(fadt, DSDT));
+    let Some(fadt) = acpi::find(boot, b"FACP") else { fail!("no FADT") };
+    let dsdt = acpi::table(number::<8>(fadt, DSDT));
     ensure!(dsdt.starts_with(b"DSDT"), "no DSDT where the FADT says");
     same("checksum of DSDT", sum(dsdt), 0)
 }
 
 fn madt(boot: &BootParams) -> Outcome {
-    /// Where the entries begin, and their types (ACPI 6.5, 5.2.12).
-    const ENTRIES: usize = 44;
-    const LOCAL_APIC: u8 = 0;
-    const IOAPIC: u8 = 1;
-    const LOCAL_X2APIC: u8 = 9;
-    const ENABLED: u64 = 1;
+    const LENGTH: usize = 1;
     const IOAPIC_PAGE: u64 = 0xFEC0_0000;
-    let Some(madt) = find(boot, b"APIC") else { fail!("no MADT") };
+    let Some(madt) = acpi::find(boot, b"APIC") else { fail!("no MADT") };
     let (mut processors, mut first, mut ioapics) = (0, 0, 0);
-    let mut rest = madt.get(ENTRIES..).unwrap_or(&[]);
-    while let [kind, length, ..] = *rest {
-        let Some((entry, behind)) = rest.split_at_checked(usize::from(length).max(2)) else {
-            fail!("an entry reaches beyond the table's end")
-        };
-        let (id, flags) = match kind {
-            LOCAL_APIC => (number::<1>(entry, 3), number::<4>(entry, 4)),
-            LOCAL_X2APIC => (number::<4>(entry, 4), number::<4>(entry, 8)),
-            _ => (0, 0),
-        };
-        if flags & ENABLED != 0 {
+    for (kind, entry) in acpi::madt_entries(madt) {
+        same("an entry's length", number::<1>(entry, LENGTH), entry.len() as u64)?;
+        if let Some(id) = acpi::processor(kind, entry) {
             processors += 1;
             first += u64::from(id == 0);
         }
-        if kind == IOAPIC {
+        if kind == acpi::IOAPIC {
             ioapics += 1;
             same("the IOAPIC's address", number::<4>(entry, 4), IOAPIC_PAGE)?;
             same("the IOAPIC's first interrupt", number::<4>(entry, 8), 0)?;
         }
-        rest = behind;
     }
     ensure!(processors >= 1, "no processor");
     same("the number of processors with ID 0", first, 1)?;
@@ -144,7 +93,7 @@ fn fadt(boot: &BootParams) -> Outcome {
     /// A generic address: its space is I/O ports; the address follows after four bytes.
     const IO_SPACE: u64 = 1;
     const ADDRESS: usize = 4;
-    let Some(fadt) = find(boot, b"FACP") else { fail!("no FADT") };
+    let Some(fadt) = acpi::find(boot, b"FACP") else { fail!("no FADT") };
     let needed = RESET_SUPPORTED | HARDWARE_REDUCED;
     same("FADT's flags, of those needed,", number::<4>(fadt, FLAGS) & needed, needed)?;
     for (name, at, port) in

@@ -3,6 +3,9 @@
 use bulkhead_guests::boot::BootParams;
 use bulkhead_guests::console::{self, COM1};
 use bulkhead_guests::interrupts::{self, count};
+use bulkhead_guests::ioapic::{
+    CONSOLE_PIN, MASKED, WINDOW, entry, read, register, route, select, write,
+};
 use bulkhead_guests::suite::{Outcome, Test, same};
 use bulkhead_guests::{ensure, port};
 
@@ -39,19 +42,9 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
-const PAGE: u64 = 0xFEC0_0000;
-const SELECT: u64 = PAGE;
-const WINDOW: u64 = PAGE + 0x10;
-
-/// Indices (82093AA data sheet, 3.2).
-const ID: u8 = 0;
-const VERSION: u8 = 1;
-const REDIRECTION: u8 = 0x10;
 const PINS: u8 = 24;
-const MASKED: u32 = 1 << 16;
 
-/// The console's pin, the vector used here, and delivery modes that are refused.
-const CONSOLE_PIN: u8 = 4;
+/// The vector used here, and delivery modes that are refused.
 const VECTOR: u8 = 0x44;
 const SMI: u32 = 0b010 << 8;
 const NMI: u32 = 0b100 << 8;
@@ -72,33 +65,12 @@ const CONNECTED: u8 = 0b1011;
 const PATIENCE: u64 = 100_000_000;
 const A_WHILE: u64 = 300_000;
 
-fn select(index: u8) {
-    // SAFETY: the device's register.
-    unsafe { (SELECT as *mut u32).write_volatile(index.into()) };
-}
-
-fn read(index: u8) -> u32 {
-    select(index);
-    // SAFETY: the device's register.
-    unsafe { (WINDOW as *const u32).read_volatile() }
-}
-
-fn write(index: u8, value: u32) {
-    select(index);
-    // SAFETY: the device's register; it leads to interrupts that have handlers.
-    unsafe { (WINDOW as *mut u32).write_volatile(value) };
-}
-
-fn entry(pin: u8) -> u8 {
-    REDIRECTION + 2 * pin
-}
-
 fn registers(_: &BootParams) -> Outcome {
     const VERSION_MASK: u32 = 0xFF;
     const LAST_PIN_SHIFT: u32 = 16;
-    same("ID", read(ID).into(), 0)?;
-    same("version", (read(VERSION) & VERSION_MASK).into(), 0x11)?;
-    same("last pin", (read(VERSION) >> LAST_PIN_SHIFT & 0xFF).into(), (PINS - 1).into())?;
+    same("ID", read(register::ID).into(), 0)?;
+    same("version", (read(register::VERSION) & VERSION_MASK).into(), 0x11)?;
+    same("last pin", (read(register::VERSION) >> LAST_PIN_SHIFT & 0xFF).into(), (PINS - 1).into())?;
     for pin in 0..PINS {
         let masked = u64::from(read(entry(pin)) & MASKED);
         same(format_args!("mask of pin {pin}"), masked, MASKED.into())?;
@@ -118,16 +90,16 @@ fn kept(_: &BootParams) -> Outcome {
     write(entry(UNUSED_PIN) + 1, 0);
     same("low half", low.into(), LOW.into())?;
     same("high half", high.into(), HIGH.into())?;
-    write(ID, 0x0700_0000);
-    let id = read(ID);
-    write(ID, 0);
+    write(register::ID, 0x0700_0000);
+    let id = read(register::ID);
+    write(register::ID, 0);
     same("ID", id.into(), 0x0700_0000)
 }
 
 fn absent(_: &BootParams) -> Outcome {
     const NO_REGISTER: u8 = 0x40;
     same("register 0x40", read(NO_REGISTER).into(), u32::MAX.into())?;
-    select(VERSION);
+    select(register::VERSION);
     // SAFETY: the device's page.
     let byte = unsafe { (WINDOW as *const u8).read_volatile() };
     same("a byte of the version", byte.into(), u8::MAX.into())
@@ -136,8 +108,7 @@ fn absent(_: &BootParams) -> Outcome {
 /// Routes the console's pin to this processor and enables its transmitter's interrupt, which is
 /// due at once; undoes both after `act`.
 fn with_console(low: u32, act: impl FnOnce() -> Outcome) -> Outcome {
-    write(entry(CONSOLE_PIN) + 1, 0);
-    write(entry(CONSOLE_PIN), low);
+    route(CONSOLE_PIN, 0, low);
     console::wait_until_ready();
     port::write(MODEM_CONTROL, CONNECTED);
     port::write(INTERRUPT_ENABLE, THRE);

@@ -1,9 +1,9 @@
 //! RAM: what the memory map says, and that nobody's data is left in it.
 
 use bulkhead_guests::boot::BootParams;
+use bulkhead_guests::memory::{LOADED_END, first_nonzero, image, unloaded, usable};
 use bulkhead_guests::suite::{Outcome, Test, same};
 use bulkhead_guests::{ensure, fail};
-use core::ops::Range;
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -23,43 +23,16 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
-/// End of what the loader puts below 1 MiB: the command line is last.
-const LOADED_END: u64 = 0x2_0800;
-/// End of conventional memory that can be used.
-const LOW_END: u64 = 0x9_FC00;
-const HIGH_MEMORY: u64 = 0x10_0000;
-/// End of what the page tables map.
-const MAPPED_END: u64 = 1 << 32;
 /// Bytes above the guest that are looked at: more takes its time in an emulator.
 const SAMPLE: u64 = 32 << 20;
 const WORD: usize = size_of::<u64>();
 
-unsafe extern "C" {
-    static __image_start: u8;
-    static __image_end: u8;
-}
-
-fn image() -> Range<u64> {
-    &raw const __image_start as u64..&raw const __image_end as u64
-}
-
-fn usable(boot: &BootParams) -> impl Iterator<Item = Range<u64>> {
-    let usable = boot.memory().filter(|region| region.usable);
-    usable.map(|region| region.range.start..region.range.end.min(MAPPED_END))
-}
-
 fn scrubbed(boot: &BootParams) -> Outcome {
-    let Some(ram_end) = usable(boot).map(|range| range.end).filter(|&end| end <= MAPPED_END).max()
-    else {
-        fail!("no RAM in the memory map")
-    };
-    let image = image();
-    let sample_end = ram_end.min(image.end + SAMPLE);
-    for range in [LOADED_END..LOW_END, HIGH_MEMORY..image.start, image.end..sample_end] {
-        for at in range.step_by(WORD) {
-            // SAFETY: this is RAM that is neither the guest's image nor anything of the loader's.
-            let word = unsafe { (at as *const u64).read_volatile() };
-            ensure!(word == 0, "{word:#x} at {at:#x}");
+    let ranges = unloaded(boot, SAMPLE);
+    ensure!(!ranges[ranges.len() - 1].is_empty(), "no RAM in the memory map");
+    for range in ranges {
+        if let Some((word, at)) = first_nonzero(range) {
+            fail!("{word:#x} at {at:#x}");
         }
     }
     Ok(())

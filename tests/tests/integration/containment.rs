@@ -1,0 +1,205 @@
+//! What a guest does to its cores, its interrupts and its registers stays with that guest.
+
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_tests::{Boot, Console, End, Guest, said_of};
+use libtest_mimic::{Failed, Trial};
+
+use crate::{of, trial};
+
+/// Runs of the guest `remains` that are looked at, the first of which has nothing to find.
+const RUNS: usize = 4;
+
+/// How a line of the guest `remains` begins that tells what it found.
+const FOUND: &str = "remains: processor ";
+
+/// What a guest does on all its cores, without end: the storms of the guest `storm`.
+const STORMS: [&str; 16] = [
+    "cli",
+    "cli-hlt",
+    "self-ipi",
+    "ipi",
+    "icr",
+    "timer",
+    "timer-vectors",
+    "nmi",
+    "init",
+    "console",
+    "exits",
+    "devices",
+    "db",
+    "ac",
+    "pf",
+    "triple",
+];
+/// So many share a boot, on two cores each: with the service core and the heart they take the eight cores
+/// that Bochs has.
+const AT_A_TIME: usize = 3;
+
+/// What the heart was told, in ticks, and what it may be late beside neighbours that misbehave. Beside
+/// neighbours that sleep its largest interval was 50,000 ticks, not one late. An exit costs more than
+/// this bound.
+const PERIOD: u64 = 50_000;
+const BEATS: u64 = 400;
+const LATE: u64 = 100;
+
+/// What was said in each of the boots with all storms.
+static STORMY: [LazyLock<Result<String, String>>; STORMS.len().div_ceil(AT_A_TIME)] = [
+    LazyLock::new(|| stormy(0).map_err(|error| format!("{error:#}"))),
+    LazyLock::new(|| stormy(1).map_err(|error| format!("{error:#}"))),
+    LazyLock::new(|| stormy(2).map_err(|error| format!("{error:#}"))),
+    LazyLock::new(|| stormy(3).map_err(|error| format!("{error:#}"))),
+    LazyLock::new(|| stormy(4).map_err(|error| format!("{error:#}"))),
+    LazyLock::new(|| stormy(5).map_err(|error| format!("{error:#}"))),
+];
+
+fn heart() -> Guest {
+    Guest::new("heartbeat").with(&format!("wait=1 period={PERIOD} beats={BEATS}"))
+}
+
+/// Boots some of the storms and a heart, which begins when all storms are under way. Gives what the heart
+/// said of its beats.
+fn stormy(number: usize) -> Result<String> {
+    let chosen = STORMS.iter().skip(number * AT_A_TIME).take(AT_A_TIME);
+    let storms = chosen.clone().map(|storm| {
+        let guest = Guest::new("storm").named(storm).with(&format!("storm={storm}")).on_cores(2);
+        if *storm == "triple" { guest.restarting() } else { guest }
+    });
+    let guests: Vec<_> = std::iter::once(heart()).chain(storms).collect();
+    let mut console =
+        Boot::of_guests(&format!("containment::storms_{number}"), &guests)?.start()?;
+    for _ in chosen {
+        // In whatever order they come.
+        console.wait_for(" on 2 processors: ")?;
+    }
+    console.send("x")?;
+    beats(&mut console)
+}
+
+/// Waits for what the heart says at its end.
+fn beats(console: &mut Console) -> Result<String> {
+    console.wait_for("intervals: ")?;
+    console.wait_for("\r\n")
+}
+
+/// The heart's beats were in time.
+fn in_time(said: &str) -> Result<()> {
+    in_time_of(said, PERIOD)
+}
+
+/// The same with another period, where it is said `least N, largest N, mean N; missed beats: N`.
+fn in_time_of(said: &str, period: u64) -> Result<()> {
+    let number = |name: &str| -> Result<u64> {
+        let rest = said.split_once(name).with_context(|| format!("no `{name}` in {said}"))?.1;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().with_context(|| format!("no number behind `{name}` in {said}"))
+    };
+    ensure!(number("missed beats: ")? == 0, "{said}");
+    let largest = number("largest ")?;
+    ensure!(largest <= period + LATE, "an interval of {largest} ticks, {said}");
+    Ok(())
+}
+
+pub fn trials() -> Vec<Trial> {
+    let storm = |(index, name): (usize, &'static str)| {
+        Trial::test(
+            format!("containment::beside_a_storm_of_{}", name.replace('-', "_")),
+            move || {
+                let beats = of(&STORMY[index / AT_A_TIME]).and_then(|said| in_time(said));
+                beats.map_err(|error| Failed::from(format!("{error:#}")))
+            },
+        )
+    };
+    let others = [
+        trial("containment::nothing_remains_after_a_reset", |_| clean(of(&REMAINS)?, "reset")),
+        trial("containment::nothing_remains_after_a_triple_fault", |_| {
+            clean(of(&REMAINS)?, "triple")
+        }),
+        trial("containment::what_would_remain_is_seen", seen),
+        trial("containment::nothing_remains_on_two_cores", |_| clean(of(&REMAINS)?, "two")),
+        trial("containment::beside_neighbours_that_sleep", |name| {
+            let idle = |number: usize| {
+                Guest::new("idle").named(&format!("idle-{number}")).with("ticks=10000 quiet=1")
+            };
+            let guests: Vec<_> = std::iter::once(heart()).chain((0..6).map(idle)).collect();
+            let mut console = Boot::of_guests(name, &guests)?.start()?;
+            console.wait_for("type to begin")?;
+            console.send("x")?;
+            in_time(&beats(&mut console)?)
+        }),
+        trial("containment::a_panic_on_one_core_stops_its_guest_alone", panic),
+    ];
+    STORMS.into_iter().enumerate().map(storm).chain(others).collect()
+}
+
+/// A defect of the hypervisor's on one of a guest's cores costs that guest, and nobody else.
+fn panic(name: &str) -> Result<()> {
+    let guests = [
+        Guest::new("heartbeat").with("period=100000 beats=300"),
+        Guest::new("spin").with("others=panic").on_cores(2),
+    ];
+    let mut console = Boot::of_guests(name, &guests)?.with_panic_injection().start()?;
+    console.expect_panic();
+    let end = console.wait_for_end()?;
+    let transcript = console.transcript();
+    ensure!(end == End::Stopped { powered_off: 1, faulted: 1 }, "{end:?}:\n{transcript}");
+    let (before, after) = transcript
+        .split_once("guest spin: stopped: the hypervisor failed on its core 3")
+        .context("nothing is said of the guest")?;
+    ensure!(before.contains("panic: core 3: "), "{before}");
+    ensure!(before.contains("round 2 at "), "it did not run: {before}");
+    ensure!(!after.contains("round "), "its other processor went on: {after}");
+    in_time_of(after, 100_000)
+}
+
+/// What was said where guests looked for what their earlier runs had left.
+static REMAINS: LazyLock<Result<String, String>> =
+    LazyLock::new(|| remains().map_err(|error| format!("{error:#}")));
+
+fn remains() -> Result<String> {
+    let guests = [
+        Guest::new("remains").named("reset").restarting(),
+        Guest::new("remains").named("triple").with("end=triple").restarting(),
+        Guest::new("remains").named("two").on_cores(2).restarting(),
+    ];
+    let mut console = Boot::of_guests("containment::remains", &guests)?.start()?;
+    // Those that would go on for ever are stopped.
+    console.wait_for_end()?;
+    Ok(console.transcript())
+}
+
+/// A guest was started often enough, and never found anything.
+fn clean(transcript: &str, guest: &str) -> Result<()> {
+    let starts = said_of(transcript, guest).filter(|line| line.starts_with("starting")).count();
+    ensure!(starts >= RUNS, "{guest}: {starts} starts");
+    let found: Vec<_> = transcript.lines().filter(|line| line.starts_with(FOUND)).collect();
+    ensure!(found.is_empty(), "{}", found.join("\n"));
+    let clean = transcript.lines().filter(|line| line.ends_with("clean")).count();
+    let all = transcript.matches(": starting on core").count();
+    (clean == all).then_some(()).with_context(|| format!("{all} starts, {clean} clean runs"))
+}
+
+/// The guest that looks for remains sees what it leaves itself, of every kind.
+fn seen(name: &str) -> Result<()> {
+    /// In memory, registers, vector state, APIC and devices.
+    const KINDS: [&str; 8] = [
+        "MSR 0x174",
+        "DR0",
+        "XCR0",
+        "byte 576 of the XSAVE area",
+        "any bit of ISR",
+        "memory at 0x100000",
+        "the scratch register",
+        "the count of interrupts that came by themselves",
+    ];
+    let guest = Guest::new("remains").with("end=look");
+    let mut console = Boot::of_guests(name, &[guest])?.start()?;
+    let before = console.wait_for("clean\r\n")?;
+    ensure!(!before.contains(FOUND), "{before}");
+    let after = console.wait_for(" remains\r\n")?;
+    for kind in KINDS {
+        ensure!(after.contains(&format!(": {kind} is ")), "{kind} is not in:\n{after}");
+    }
+    console.expect_power_off(1)
+}
