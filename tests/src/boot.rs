@@ -166,7 +166,7 @@ impl Boot {
     pub fn start_with(self, alter: impl FnOnce(&mut Vec<u8>)) -> Result<Console> {
         let toolchain = toolchain()?;
         let hypervisor = hypervisor(self.variant)?;
-        {
+        let guests = {
             // One at a time: two would wait for each other inside of cargo anyway.
             static ONE: Mutex<()> = Mutex::new(());
             let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,11 +178,12 @@ impl Boot {
             std::fs::write(&path, bundle)?;
             let Machine { image, firmware, .. } = &self.machine;
             image::write(toolchain, hypervisor, &path, *firmware, image)?;
-        }
+            manifest.guests().iter().map(|guest| guest.name.clone()).collect()
+        };
         let symbols = Symbols::open(&hypervisor.symbols)?;
         let permit = Permit::wait();
         let emulator = Emulator::start(self.kind, &self.machine)?;
-        Ok(Console::new(&self.name, emulator, symbols, permit))
+        Ok(Console::new(&self.name, guests, emulator, symbols, permit))
     }
 }
 

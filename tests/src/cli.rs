@@ -35,13 +35,9 @@ impl Finished {
 
 /// Runs `cargo xtask` with arguments, and with `input` typed.
 pub fn xtask<A: AsRef<OsStr>>(arguments: &[A], input: &str) -> Result<Finished> {
-    // Under `cargo xtask test` the very program that runs the tests.
-    let program = std::env::var_os(testing::XTASK)
-        .unwrap_or_else(|| workspace::target().join("debug/xtask").into());
-    let mut command = Command::new(&program);
-    command.args(arguments).current_dir(workspace::root());
+    let mut command = command(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
+    let mut child = command.spawn().context("starting xtask")?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command that asks nothing may be gone before it is answered.
         let _ = stdin.write_all(input.as_bytes());
@@ -52,4 +48,14 @@ pub fn xtask<A: AsRef<OsStr>>(arguments: &[A], input: &str) -> Result<Finished> 
         output: String::from_utf8_lossy(&output.stdout).into_owned(),
         errors: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// `cargo xtask` with arguments, not started yet.
+pub(crate) fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
+    // Under `cargo xtask test` the very program that runs the tests.
+    let program = std::env::var_os(testing::XTASK)
+        .unwrap_or_else(|| workspace::target().join("debug/xtask").into());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(workspace::root());
+    command
 }

@@ -4,15 +4,17 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use xtask::console::{Event, Watcher};
+use xtask::channels::{Channel, Channels, SWITCH, Said};
+use xtask::console::{self, Event, Watcher};
 use xtask::emulator::{Emulator, Read};
 use xtask::symbols::Symbols;
 use xtask::workspace;
 
 use crate::permit::Permit;
+use crate::transcript::Transcript;
 
 /// How far the machine may get while a test waits for one thing, in processor ticks. Linux boots
-/// to its shell in about 3 thousand million; a machine that idles lets ticks pass much faster
+/// to its shell in about a thousand million; a machine that idles lets ticks pass much faster
 /// than one that works.
 const TICKS: u64 = 60_000_000_000;
 /// The longest wait in real time: for a host that is very slow, and for QEMU, which does not
@@ -34,15 +36,22 @@ pub enum End {
 }
 
 /// The serial line of a running machine, which ends when this is dropped.
+///
+/// What the hypervisor and all guests say is one transcript here, with the marks of who speaks taken
+/// out; [`guest`](Self::guest) has what one guest says.
 #[derive(Debug)]
 pub struct Console {
     name: String,
     emulator: Emulator,
     symbols: Symbols,
+    channels: Channels,
     watcher: Watcher,
-    transcript: Vec<u8>,
-    /// Up to here the transcript has been searched by `wait_for`.
-    searched: usize,
+    all: Transcript,
+    log: Transcript,
+    /// Each guest's own, in the order of the manifest.
+    guests: Vec<(String, Transcript)>,
+    /// The guest that gets what is typed.
+    attached: String,
     end: Option<End>,
     panicked: bool,
     panic_expected: bool,
@@ -52,14 +61,24 @@ pub struct Console {
 }
 
 impl Console {
-    pub(crate) fn new(name: &str, emulator: Emulator, symbols: Symbols, permit: Permit) -> Self {
+    /// A machine with guests of these names, in the order of the manifest.
+    pub(crate) fn new(
+        name: &str,
+        guests: Vec<String>,
+        emulator: Emulator,
+        symbols: Symbols,
+        permit: Permit,
+    ) -> Self {
         Self {
             name: name.to_string(),
             emulator,
             symbols,
+            channels: Channels::default(),
             watcher: Watcher::default(),
-            transcript: Vec::new(),
-            searched: 0,
+            all: Transcript::default(),
+            log: Transcript::default(),
+            attached: guests.first().cloned().unwrap_or_default(),
+            guests: guests.into_iter().map(|name| (name, Transcript::default())).collect(),
             end: None,
             panicked: false,
             panic_expected: false,
@@ -82,28 +101,46 @@ impl Console {
     /// Waits until the machine says a text, after what earlier waits found. Gives all that it said
     /// from there, up to the end of the text.
     pub fn wait_for(&mut self, text: &str) -> Result<String> {
+        self.wait(&format!("`{text}` was waited for"), |console| console.all.find(text))
+    }
+
+    /// The console of one guest.
+    pub fn guest(&mut self, name: &str) -> Result<GuestConsole<'_>> {
+        match self.guests.iter().position(|(known, _)| known == name) {
+            Some(index) => Ok(GuestConsole { console: self, index }),
+            None => bail!("{}: there is no guest \"{name}\"", self.name),
+        }
+    }
+
+    /// Gives the hypervisor a command, for instance `pause NAME`. Gives its answer.
+    pub fn control(&mut self, command: &str) -> Result<String> {
+        self.log.skip();
+        let escape = char::from(SWITCH);
+        self.emulator.write(format!("{escape}{command}\r").as_bytes())?;
+        self.wait(&format!("an answer to `{command}` was waited for"), |console| {
+            loop {
+                let line = console.log.find("\n")?;
+                if let Some(answer) = console::text(line.trim_end()).and_then(console::answer) {
+                    return Some(answer.unwrap_or_else(|refusal| refusal).to_string());
+                }
+            }
+        })
+    }
+
+    /// Takes in what the machine says until something is found there.
+    fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&mut Self) -> Option<T>) -> Result<T> {
         let (ticks, start) = (self.emulator.ticks(), Instant::now());
         loop {
-            let new = &self.transcript[self.searched..];
-            if let Some(at) = find(new, text.as_bytes()) {
-                let end = at + text.len();
-                let found = String::from_utf8_lossy(&new[..end]).into_owned();
-                self.searched += end;
+            if let Some(found) = found(self) {
                 return Ok(found);
             }
-            self.go_on(&format!("`{text}` was waited for"), ticks, start)?;
+            self.go_on(what, ticks, start)?;
         }
     }
 
     /// Waits for the hypervisor's last line.
     pub fn wait_for_end(&mut self) -> Result<End> {
-        let (ticks, start) = (self.emulator.ticks(), Instant::now());
-        loop {
-            if let Some(end) = &self.end {
-                return Ok(end.clone());
-            }
-            self.go_on("the end of the run was waited for", ticks, start)?;
-        }
+        self.wait("the end of the run was waited for", |console| console.end.clone())
     }
 
     /// Waits for the end and requires that every guest powered itself off, and how many.
@@ -123,17 +160,16 @@ impl Console {
         }
     }
 
-    /// Types a command to a shell, one that with the prompt fits a line of 80 characters. Gives
-    /// what it says, up to the shell's next prompt.
+    /// Types a command to the shell of the guest that is attached, one that with the prompt fits a
+    /// line of 80 characters. Gives what it says, up to the shell's next prompt.
     pub fn command(&mut self, command: &str, prompt: &str) -> Result<String> {
         self.send(&format!("{command}\n"))?;
         // What is typed comes back first.
         self.wait_for("\n")?;
-        let said = self.wait_for(prompt)?;
-        Ok(said.strip_suffix(prompt).unwrap_or(&said).replace('\r', ""))
+        self.wait_for(prompt).map(|said| result(&said, prompt))
     }
 
-    /// Types.
+    /// Types to the guest that is attached: at first the first of the manifest.
     pub fn send(&mut self, text: &str) -> Result<()> {
         self.emulator.write(text.as_bytes())
     }
@@ -151,7 +187,7 @@ impl Console {
 
     /// All that the machine has said so far.
     pub fn transcript(&self) -> String {
-        String::from_utf8_lossy(&self.transcript).into_owned()
+        self.all.text()
     }
 
     /// Processor ticks since the start, as known at most one second ago.
@@ -199,14 +235,34 @@ impl Console {
                 return Ok(false);
             }
         };
-        let mut copied = 0;
-        for (end, event) in self.watcher.feed(&bytes) {
-            self.transcript.extend_from_slice(&bytes[copied..end]);
-            copied = end;
-            self.heed(event);
+        for said in self.channels.feed(&bytes) {
+            self.said(said);
         }
-        self.transcript.extend_from_slice(&bytes[copied..]);
         Ok(true)
+    }
+
+    /// Writes down what somebody said.
+    fn said(&mut self, said: Said) {
+        let Said { channel, breaks_line, bytes } = said;
+        if breaks_line {
+            self.all.push(b"\r\n");
+        }
+        let Channel::Guest(name) = channel else {
+            self.log.push(&bytes);
+            let mut copied = 0;
+            for (end, event) in self.watcher.feed(&bytes) {
+                self.all.push(&bytes[copied..end]);
+                copied = end;
+                self.heed(event);
+            }
+            self.all.push(&bytes[copied..]);
+            return;
+        };
+        self.all.push(&bytes);
+        let known = self.guests.iter_mut().find(|(known, _)| *known == name);
+        if let Some((_, transcript)) = known {
+            transcript.push(&bytes);
+        }
     }
 
     /// Does what follows from a line.
@@ -216,13 +272,14 @@ impl Console {
             Event::Panic(_) => self.panicked = true,
             Event::Backtrace(address) => {
                 for line in self.symbols.describe(address) {
-                    self.transcript.extend_from_slice(format!("      {line}\n").as_bytes());
+                    self.all.push(format!("      {line}\n").as_bytes());
                 }
             }
             Event::Refused(reason) => self.end = Some(End::Refused(reason)),
             Event::Stopped { powered_off, faulted } => {
                 self.end = Some(End::Stopped { powered_off, faulted });
             }
+            Event::Input(name) => self.attached = name,
         }
     }
 
@@ -239,26 +296,52 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         // A help for people; the test has its result without it.
-        let _ = fs::write(self.emulator.folder().join("console.log"), &self.transcript);
+        let _ = fs::write(self.emulator.folder().join("console.log"), self.all.bytes());
     }
 }
 
-/// The place of a text in bytes.
-fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
-    if text.is_empty() {
-        return Some(0);
-    }
-    bytes.windows(text.len()).position(|window| window == text)
+/// One guest's console.
+#[derive(Debug)]
+pub struct GuestConsole<'a> {
+    console: &'a mut Console,
+    index: usize,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_found_among_bytes_that_are_none() {
-        assert_eq!(find(b"\xff\x00login: ", b"login:"), Some(2));
-        assert_eq!(find(b"log", b"login:"), None);
-        assert_eq!(find(b"", b""), Some(0));
+impl GuestConsole<'_> {
+    /// Waits until the guest says a text, after what earlier waits for this guest found. Gives all
+    /// that it said from there, up to the end of the text.
+    pub fn wait_for(&mut self, text: &str) -> Result<String> {
+        let index = self.index;
+        let what = format!("`{text}` of guest {} was waited for", self.console.guests[index].0);
+        self.console.wait(&what, |console| console.guests[index].1.find(text))
     }
+
+    /// As [`Console::command`], in this guest's shell.
+    pub fn command(&mut self, command: &str, prompt: &str) -> Result<String> {
+        self.send(&format!("{command}\n"))?;
+        self.wait_for("\n")?;
+        self.wait_for(prompt).map(|said| result(&said, prompt))
+    }
+
+    /// Types to this guest: attaches it, where it is not.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        let name = self.console.guests[self.index].0.clone();
+        if self.console.attached != name {
+            self.console.control(&format!("attach {name}"))?;
+            if self.console.attached != name {
+                return self.console.fail(&format!("guest {name} was not attached"));
+            }
+        }
+        self.console.send(text)
+    }
+
+    /// All that the guest has said so far.
+    pub fn transcript(&self) -> String {
+        self.console.guests[self.index].1.text()
+    }
+}
+
+/// What a command says: without the prompt behind it.
+fn result(said: &str, prompt: &str) -> String {
+    said.strip_suffix(prompt).unwrap_or(said).replace('\r', "")
 }

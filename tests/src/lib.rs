@@ -9,9 +9,12 @@ mod cli;
 mod console;
 mod permit;
 mod summary;
+mod terminal;
+mod transcript;
 
 pub use boot::{Boot, DEMO, Guest, program, program_as_elf32};
 pub use cli::{Finished, xtask};
-pub use console::{Console, End};
+pub use console::{Console, End, GuestConsole};
 pub use permit::Permit;
 pub use summary::{Summary, said_of, summary};
+pub use terminal::Terminal;

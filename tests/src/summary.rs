@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use xtask::console::text;
 
 /// What a guest has cost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,9 +29,8 @@ impl Summary {
 pub fn said_of<'a>(transcript: &'a str, guest: &str) -> impl Iterator<Item = &'a str> {
     let of_guest = format!("guest {guest}: ");
     transcript.lines().filter_map(move |line| {
-        let (time, rest) = line.strip_prefix('[')?.split_once("] ")?;
-        time.trim().parse::<f64>().ok()?;
-        rest.strip_prefix("error: ").unwrap_or(rest).strip_prefix(&of_guest)
+        let text = text(line)?;
+        text.strip_prefix("error: ").unwrap_or(text).strip_prefix(&of_guest)
     })
 }
 

@@ -1,9 +1,11 @@
-//! Reading the hypervisor's lines in the stream from the serial port, which carries the guest's
-//! console, too. Those that mean something begin with a mark that no guest can send.
+//! Reading the hypervisor's log. Lines that mean something begin with a mark, but for the one that
+//! says who gets what is typed.
 
-/// ASCII's record separator begins a line of the hypervisor's; it takes the byte out of what
+use bulkhead_manifest::limits;
+
+/// ASCII's record separator begins a line for tools; the hypervisor takes the byte out of what
 /// guests write. Terminals show nothing for it.
-const MARK: char = '\x1e';
+pub const MARK: char = '\x1e';
 
 /// How much of a line is looked at. The hypervisor's own lines are shorter.
 const LONGEST: usize = 512;
@@ -26,9 +28,11 @@ pub enum Event {
         /// Guests that were stopped for a fault.
         faulted: u32,
     },
+    /// What is typed goes to the guest of this name from now on.
+    Input(String),
 }
 
-/// Finds events in the stream, whatever pieces it comes in.
+/// Finds events in the log, whatever pieces it comes in.
 #[derive(Debug, Default)]
 pub struct Watcher {
     line: Vec<u8>,
@@ -59,7 +63,11 @@ impl Watcher {
 
 fn event(line: &[u8]) -> Option<Event> {
     let line = String::from_utf8_lossy(line);
-    let line = line.trim_end_matches('\r').strip_prefix(MARK)?;
+    let line = line.trim_end_matches('\r');
+    if let Some(text) = text(line) {
+        return input(text);
+    }
+    let line = line.strip_prefix(MARK)?;
     if let Some(rest) = line.strip_prefix("bulkhead: ") {
         if let Some(reason) = rest.strip_prefix("refused: ") {
             return Some(Event::Refused(reason.to_string()));
@@ -79,6 +87,29 @@ fn event(line: &[u8]) -> Option<Event> {
     }
     let panic = line.strip_prefix("panic: ")?;
     panic.starts_with("core ").then(|| Event::Panic(panic.to_string()))
+}
+
+/// The text of a line of the log that has a time before it.
+pub fn text(line: &str) -> Option<&str> {
+    let (time, text) = line.strip_prefix('[')?.split_once("] ")?;
+    time.trim().parse::<f64>().ok()?;
+    Some(text)
+}
+
+/// An answer to a command, in a line's text: `Err` where the command was refused.
+pub fn answer(text: &str) -> Option<Result<&str, &str>> {
+    match text.strip_prefix("error: ") {
+        Some(refusal) => refusal.strip_prefix("console: ").map(Err),
+        None => text.strip_prefix("console: ").map(Ok),
+    }
+}
+
+/// Who gets what is typed, of `input goes to guest NAME`, with or without more behind it.
+fn input(text: &str) -> Option<Event> {
+    let text = answer(text).and_then(Result::ok).unwrap_or(text);
+    let rest = text.strip_prefix("input goes to guest ")?;
+    let name = rest.split([':', ',']).next()?;
+    limits::is_name(name).then(|| Event::Input(name.to_string()))
 }
 
 fn hexadecimal(text: &str) -> Option<u64> {
@@ -121,6 +152,27 @@ mod tests {
         assert_eq!(events("\x1ebulkhead: refused: no VT-x\n"), [Event::Refused("no VT-x".into())]);
         assert_eq!(events("\x1ebulkhead: all guests stopped: x powered off, 1 faulted\n"), []);
         assert_eq!(events("\x1e  backtrace: ffff\n"), []);
+    }
+
+    #[test]
+    fn who_gets_the_input_is_known() {
+        let input = |name: &str| vec![Event::Input(name.into())];
+        assert_eq!(events("[   1.000000] console: input goes to guest two\r\n"), input("two"));
+        let stopped = "[   1.000000] console: input goes to guest two, which is powered off\n";
+        assert_eq!(events(stopped), input("two"));
+        let moved = "[  10.000000] input goes to guest a-b: guest two has stopped\r\n";
+        assert_eq!(events(moved), input("a-b"));
+        assert_eq!(events("[   1.000000] error: console: input goes to guest two\n"), []);
+        assert_eq!(events("input goes to guest two\n"), []);
+    }
+
+    #[test]
+    fn answers_are_told_from_other_lines() {
+        assert_eq!(answer("console: guests: a"), Some(Ok("guests: a")));
+        assert_eq!(answer("error: console: no"), Some(Err("no")));
+        assert_eq!(answer("guest console: x"), None);
+        assert_eq!(text("[   1.5] x] y"), Some("x] y"));
+        assert_eq!(text("[one] x"), None);
     }
 
     #[test]

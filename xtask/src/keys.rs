@@ -12,6 +12,18 @@ pub enum Action {
     Prompt,
     /// Leave the prompt; back to the guest.
     Continue,
+    /// Show the console of the guest with this place in the manifest, from 0.
+    Guest(usize),
+    /// Show the next guest's console.
+    Next,
+    /// Show the hypervisor's log.
+    Log,
+    /// Show the lines of all.
+    All,
+    /// Pause the guest, or let it go on.
+    Pause,
+    /// Stop the guest.
+    Stop,
     /// Explain the keys of the prompt.
     Help,
     /// End the run.
@@ -30,6 +42,11 @@ impl Keys {
         self.prompting
     }
 
+    /// With the prompt being shown.
+    pub fn at_prompt() -> Self {
+        Self { prompting: true }
+    }
+
     /// Takes keys that were typed.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -38,6 +55,12 @@ impl Keys {
             if self.prompting {
                 let action = match byte {
                     b'q' | b'Q' => Action::Quit,
+                    b'1'..=b'9' => Action::Guest(usize::from(byte - b'1')),
+                    b'n' | b'N' | b'\t' => Action::Next,
+                    b'l' | b'L' => Action::Log,
+                    b'a' | b'A' => Action::All,
+                    b'p' | b'P' => Action::Pause,
+                    b's' | b'S' => Action::Stop,
                     // Twice the escape key is the escape key.
                     ESCAPE => {
                         actions.push(Action::Continue);
@@ -82,6 +105,28 @@ mod tests {
         assert_eq!(keys.feed(b"?"), [Action::Help]);
         assert_eq!(keys.feed(b"cb"), [Action::Continue, Action::Send(b"b".to_vec())]);
         assert_eq!(keys.feed(b"\x1dq"), [Action::Prompt, Action::Quit]);
+    }
+
+    #[test]
+    fn the_prompt_has_a_key_for_each_view() {
+        let keys = [
+            (b'1', Action::Guest(0)),
+            (b'9', Action::Guest(8)),
+            (b'n', Action::Next),
+            (b'\t', Action::Next),
+            (b'l', Action::Log),
+            (b'a', Action::All),
+            (b'p', Action::Pause),
+            (b's', Action::Stop),
+        ];
+        for (key, action) in keys {
+            let mut keys = Keys::default();
+            assert_eq!(keys.feed(&[ESCAPE, key]), [Action::Prompt, action]);
+            assert!(!keys.prompting());
+        }
+        let mut keys = Keys::default();
+        assert_eq!(keys.feed(b"\x1d0"), [Action::Prompt, Action::Help]);
+        assert!(keys.prompting());
     }
 
     #[test]

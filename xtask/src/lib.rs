@@ -4,6 +4,7 @@
 //! compiler for bare metal, [`hypervisor`] builds the kernel with it, [`image`] puts kernel and
 //! guests on a disk.
 
+pub mod channels;
 pub mod checks;
 pub mod console;
 pub mod doctor;
@@ -22,4 +23,5 @@ pub mod symbols;
 pub mod terminal;
 pub mod testing;
 pub mod toolchain;
+pub mod view;
 pub mod workspace;

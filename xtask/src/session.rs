@@ -1,6 +1,7 @@
 //! The user's terminal connected to a running machine.
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,15 +12,22 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
+use crate::channels::{Channel, Channels, SWITCH, Said};
 use crate::console::{Event, Watcher};
 use crate::emulator::{Emulator, Read};
 use crate::keys::{Action, Keys};
 use crate::symbols::Symbols;
 use crate::terminal::RawTerminal;
+use crate::view::{Shown, View};
 
-const PROMPT: &str = "\r\n[bulkhead: q quit, c continue, ? help] ";
 const HELP: &str = "\r\n  q       end the machine and leave\
                     \r\n  c       back to the guest (Enter does the same)\
+                    \r\n  1 to 9  show this guest's console, and type to it\
+                    \r\n  n, Tab  the same with the next guest\
+                    \r\n  l       show the hypervisor's log\
+                    \r\n  a       show the lines of all, the guest's name before them\
+                    \r\n  p       pause the guest, or let it go on\
+                    \r\n  s       stop the guest\
                     \r\n  Ctrl-]  send Ctrl-] to the guest";
 
 /// How a session ended.
@@ -56,16 +64,29 @@ impl Outcome {
     }
 }
 
-/// Connects standard input and output to the machine until one of them ends it.
-pub fn attach(emulator: &mut Emulator, symbols: &mut Symbols) -> Result<Outcome> {
+/// Connects standard input and output to a machine with guests of these names, in the order of the
+/// manifest, until one of them ends it.
+pub fn attach(
+    emulator: &mut Emulator,
+    symbols: &mut Symbols,
+    guests: Vec<String>,
+) -> Result<Outcome> {
     let signals = Signals::catch()?;
     let terminal = RawTerminal::enter()?;
     if terminal.is_some() {
-        eprint!("The keys go to the guest now; Ctrl-] leads out.\r\n");
+        let guest = match guests.as_slice() {
+            [first, _, ..] => format!("guest {first}"),
+            _ => "the guest".into(),
+        };
+        eprint!("The keys go to {guest} now; Ctrl-] leads out.\r\n");
     }
     let mut session = Session {
         symbols,
+        channels: Channels::default(),
         watcher: Watcher::default(),
+        view: View::new(guests, terminal.is_some() && std::io::stdout().is_terminal()),
+        input: 0,
+        paused: BTreeSet::new(),
         keys: Keys::default(),
         interactive: terminal.is_some(),
         input_open: true,
@@ -83,7 +104,13 @@ pub fn attach(emulator: &mut Emulator, symbols: &mut Symbols) -> Result<Outcome>
 
 struct Session<'a> {
     symbols: &'a mut Symbols,
+    channels: Channels,
     watcher: Watcher,
+    view: View,
+    /// The guest that gets what is typed.
+    input: usize,
+    /// Guests that were paused last, rather than resumed.
+    paused: BTreeSet<usize>,
     keys: Keys,
     interactive: bool,
     input_open: bool,
@@ -158,10 +185,28 @@ impl Session<'_> {
         }
         for action in self.keys.feed(&bytes[..length]) {
             match action {
-                Action::Send(bytes) => self.pending.extend(bytes),
-                Action::Prompt => show(PROMPT.as_bytes())?,
-                Action::Help => show(format!("{HELP}{PROMPT}").as_bytes())?,
+                Action::Send(bytes) => {
+                    for byte in bytes {
+                        // Twice, it is for the guest.
+                        let times = if byte == SWITCH { 2 } else { 1 };
+                        self.pending.extend(std::iter::repeat_n(byte, times));
+                    }
+                }
+                Action::Prompt => show(self.prompt().as_bytes())?,
+                Action::Help => show(format!("{HELP}{}", self.prompt()).as_bytes())?,
                 Action::Continue => show(b"\r\n")?,
+                Action::Guest(guest) => self.show_guest(guest)?,
+                Action::Next => self.show_guest((self.input + 1) % self.view.count().max(1))?,
+                Action::Log => show(&self.view.switch(Shown::Log))?,
+                Action::All => show(&self.view.switch(Shown::All))?,
+                Action::Pause => {
+                    let resume = self.paused.remove(&self.input);
+                    if !resume {
+                        self.paused.insert(self.input);
+                    }
+                    self.order(if resume { "resume" } else { "pause" })?;
+                }
+                Action::Stop => self.order("stop")?,
                 Action::Quit => {
                     show(b"\r\n")?;
                     return Ok(true);
@@ -171,12 +216,45 @@ impl Session<'_> {
         Ok(false)
     }
 
+    /// The prompt; it names the guest where there are several.
+    fn prompt(&self) -> String {
+        let keys = match self.view.name(self.input) {
+            Some(name) if self.view.count() > 1 => format!("keys go to {name}; "),
+            _ => String::new(),
+        };
+        format!("\r\n[bulkhead: {keys}q quit, c continue, ? help] ")
+    }
+
+    /// Shows a guest's console, and lets it have what is typed.
+    fn show_guest(&mut self, guest: usize) -> Result<()> {
+        let Some(name) = self.view.name(guest) else {
+            let count = self.view.count();
+            let there = format!("\r\nthere are {count} guests: 1 to {count}{}", self.prompt());
+            self.keys = Keys::at_prompt();
+            return show(there.as_bytes());
+        };
+        self.pending.push(SWITCH);
+        self.pending.extend(format!("attach {name}\r").into_bytes());
+        self.input = guest;
+        show(&self.view.switch(Shown::Guest(guest)))
+    }
+
+    /// Has something done to the guest that gets what is typed. The log has the answer.
+    fn order(&mut self, order: &str) -> Result<()> {
+        if let Some(name) = self.view.name(self.input) {
+            self.pending.push(SWITCH);
+            self.pending.extend(format!("{order} {name}\r").into_bytes());
+        }
+        show(b"\r\n")
+    }
+
     /// Shows what the machine says. Returns the outcome when that is decided.
     fn said(&mut self, emulator: &mut Emulator) -> Result<Option<Outcome>> {
         let bytes = match emulator.read(Duration::from_millis(1))? {
             Read::Bytes(bytes) => bytes,
             Read::Silence => return Ok(None),
             Read::Ended => {
+                show(&self.view.finish())?;
                 show(b"\n")?;
                 let outcome = match self.watcher.finish() {
                     Some(event) => self.heed(event)?,
@@ -185,16 +263,38 @@ impl Session<'_> {
                 return Ok(Some(outcome.unwrap_or(Outcome::Vanished)));
             }
         };
-        let mut shown = 0;
-        for (end, event) in self.watcher.feed(&bytes) {
-            show(&bytes[shown..end])?;
-            shown = end;
-            let outcome = self.heed(event)?;
+        for said in self.channels.feed(&bytes) {
+            let outcome = match said.channel {
+                Channel::Log => self.said_by_log(said)?,
+                Channel::Guest(_) => {
+                    show(&self.view.say(&said))?;
+                    None
+                }
+            };
             if outcome.is_some() {
                 return Ok(outcome);
             }
         }
-        show(&bytes[shown..])?;
+        Ok(None)
+    }
+
+    /// Shows a piece of the log, line by line where that means something.
+    fn said_by_log(&mut self, mut said: Said) -> Result<Option<Outcome>> {
+        let bytes = std::mem::take(&mut said.bytes);
+        let mut shown = 0;
+        for (end, event) in self.watcher.feed(&bytes) {
+            said.bytes = bytes[shown..end].to_vec();
+            show(&self.view.say(&said))?;
+            said.breaks_line = false;
+            shown = end;
+            let outcome = self.heed(event)?;
+            if outcome.is_some() {
+                show(&self.view.finish())?;
+                return Ok(outcome);
+            }
+        }
+        said.bytes = bytes[shown..].to_vec();
+        show(&self.view.say(&said))?;
         Ok(None)
     }
 
@@ -206,6 +306,15 @@ impl Session<'_> {
             Event::Backtrace(address) => {
                 for line in self.symbols.describe(address) {
                     show(format!("      {line}\n").as_bytes())?;
+                }
+            }
+            Event::Input(name) => {
+                if let Some(guest) = self.view.place(&name).filter(|&guest| guest != self.input) {
+                    // The guest that is shown has stopped: the keys go where they can be seen.
+                    if self.view.shown() == Shown::Guest(self.input) {
+                        self.view.follow(guest);
+                    }
+                    self.input = guest;
                 }
             }
             Event::Refused(_) => return Ok(Some(Outcome::Refused)),

@@ -74,12 +74,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// What it is called in the bundle and in the plan, known before anything is fetched: the file's name, the package's,
+    /// What it is called in the bundle and in the plan, known before anything is fetched: the file's name, or else the package's,
     /// or `busybox initramfs`; without what would drive a terminal, and not too long.
     pub fn name(&self) -> String {
         let name = match self {
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
-            Self::Debian { package, .. } => package.as_str().into(),
+            Self::Debian { package, file: None } => package.as_str().into(),
+            Self::Debian { file: Some(file), .. } => {
+                Path::new(file).file_name().unwrap_or_default().to_string_lossy()
+            }
             Self::Busybox { .. } => "busybox initramfs".into(),
         };
         let mut clean: String =

@@ -188,13 +188,13 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     };
     interrupts::set_handler(TIMER_VECTOR, || {});
     interrupts::set_handler(SERIAL_VECTOR, || {});
-    route_serial(&machine);
+    let serial_interrupts = route_serial(&machine);
     // SAFETY: the vector has a handler.
     unsafe {
         let ticks = rates.apic_timer_hz / SERVICE_TICKS;
         apic::timer_periodic(TIMER_VECTOR, u32::try_from(ticks).unwrap_or(u32::MAX));
     }
-    let (powered_off, faulted) = Service::new(placed).run();
+    let (powered_off, faulted) = Service::new(placed, serial_interrupts).run();
     service::finish(powered_off, faulted, machine.soft_off)
 }
 
@@ -239,20 +239,23 @@ fn mask_ioapics(machine: &Machine) {
     }
 }
 
-fn route_serial(machine: &Machine) {
+/// Lets the serial port's interrupt reach the service core. Says whether it does.
+fn route_serial(machine: &Machine) -> bool {
     let Some(route) = &machine.serial else {
-        warn!("no IOAPIC for the serial port: input is polled");
-        return;
+        warn!("no IOAPIC for the serial port: it is polled");
+        return false;
     };
     // SAFETY: the page is mapped uncached at DIRECT, and this is the only user.
     let mut ioapic = unsafe { Ioapic::new(direct(route.ioapic)) };
     let service = cores::all()[0].apic;
     // A level-triggered line would interrupt again until it is served, which happens
-    // outside its handler: it is left to the timer, as no PC has COM1 so.
-    // So it is to a core whose ID does not fit the IOAPIC's eight bits.
-    if !route.level && ioapic::reaches(service) && console::enable_input_interrupt() {
+    // outside its handler: then the port is polled, as no PC has COM1 so.
+    // So it is where the core's ID does not fit the IOAPIC's eight bits.
+    let interrupts = !route.level && ioapic::reaches(service) && console::enable_interrupts();
+    if interrupts {
         ioapic.route(route, SERIAL_VECTOR, service);
     }
+    interrupts
 }
 
 /// Shows the log on the screen from now on; returns where its pixels are mapped.

@@ -1,32 +1,31 @@
-//! The hypervisor's log, and the physical serial port that it shares with the
-//! guests' consoles.
+//! The hypervisor's log, and the physical serial port that it shares with the guests' consoles.
 //!
-//! The log is written in whole lines: where a guest's output stands in the
-//! middle of a line, the log begins a new one.
+//! Until the service core serves, a line is on its way when the call returns. After that lines are
+//! queued, and the service core gives the port what it takes, the log first. Lines of a panic are
+//! written at once at any time.
 
+use super::wire::{self, MARK, Speaker, Wire};
+use crate::device::queue::ByteQueue;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 use uart_16550::backend::PioBackend;
-use uart_16550::spec::registers::{IER, LSR};
-use uart_16550::{Config, Uart16550};
+use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR};
+use uart_16550::{BaudRate, Config, Uart16550};
 
 /// COM1, where PCs have it.
 const COM1: u16 = 0x3F8;
 
-/// Begins each line that tools look for. Guests cannot send it: it is taken out of
-/// what they write, so that none can speak in the hypervisor's name.
-const MARK: u8 = 0x1E;
-/// What guests' output has in its place.
-const MARK_REPLACED: u8 = b'?';
-
 /// How often a byte is offered to the port: a tenth of a second at the least, longer than any baud
 /// rate takes for one.
 const SEND_TRIES: u32 = 100_000;
-/// How often a panicking core tries to get the lock: some seconds, far longer than it is held by a
+/// How often a panicking core tries to get the lock: some seconds, longer than it is held by a
 /// core that lives.
 const PANIC_TRIES: u32 = 100_000_000;
+/// Bytes of the log that wait for the port before whoever writes more has to wait too: a second
+/// at 115,200 baud.
+const QUEUE: usize = 12 << 10;
 
 /// Something besides the serial port that shows the log: a screen.
 pub type Screen = dyn Write + Send;
@@ -34,49 +33,90 @@ pub type Screen = dyn Write + Send;
 struct Output {
     serial: Option<Uart16550<PioBackend>>,
     screen: Option<&'static mut Screen>,
-    at_line_start: bool,
+    wire: Wire,
+    /// What of the log is not on the wire yet, once the service core serves.
+    queue: Option<ByteQueue>,
 }
 
 static OUTPUT: Mutex<Output> =
-    Mutex::new(Output { serial: None, screen: None, at_line_start: true });
+    Mutex::new(Output { serial: None, screen: None, wire: Wire::new(), queue: None });
 /// Ticks of the TSC when the log began, and in a microsecond once that is known.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 static TICKS_PER_MICROSECOND: AtomicU64 = AtomicU64::new(0);
 
 impl Output {
-    fn serial_bytes(&mut self, bytes: &[u8]) {
+    /// Gives the port a byte, when it takes it.
+    fn send_byte(&mut self, byte: u8) {
         let Some(serial) = &mut self.serial else { return };
-        for &byte in bytes {
-            let sent = (0..SEND_TRIES).any(|_| {
-                let sent = serial.try_send_byte(byte).is_ok();
-                if !sent {
-                    crate::arch::cpu::pause();
-                }
-                sent
-            });
-            if !sent {
-                // Not a port that works: it shall not slow everything down.
-                self.serial = None;
+        for _ in 0..SEND_TRIES {
+            if serial.try_send_byte(byte).is_ok() {
                 return;
             }
+            crate::arch::cpu::pause();
+        }
+        // Not a port that works: it shall not slow everything down.
+        self.serial = None;
+    }
+
+    /// Gives the port all that is on the wire.
+    fn send_wire(&mut self) {
+        while let Some(&byte) = self.wire.waiting().first() {
+            self.send_byte(byte);
+            self.wire.sent(1);
+        }
+    }
+
+    /// Gives the port all that is on the wire and in the queue.
+    fn send_all(&mut self) {
+        self.send_wire();
+        while self.queue_to_wire() {
+            self.send_wire();
+        }
+    }
+
+    /// Puts the log's oldest bytes on the wire, up to the end of a line. Says whether there were any.
+    fn queue_to_wire(&mut self) -> bool {
+        let Some(queue) = &mut self.queue else { return false };
+        let mut piece = [0; wire::PIECE];
+        let len = queue.pop_line(&mut piece[..self.wire.room()]);
+        self.wire.say(Speaker::Log, &piece[..len]);
+        len > 0
+    }
+
+    /// Writes a byte of the log.
+    fn put(&mut self, byte: u8) {
+        if let Some(queue) = &mut self.queue {
+            if queue.push(byte) {
+                return;
+            }
+            // Rather than losing a line, whoever writes so much waits for the port.
+            self.send_wire();
+            self.queue_to_wire();
+            if let Some(queue) = &mut self.queue {
+                queue.push(byte);
+            }
+        } else {
+            self.wire.say(Speaker::Log, &[byte]);
+            self.send_wire();
         }
     }
 
     fn line(&mut self, line: fmt::Arguments<'_>, marked: bool) {
-        if !self.at_line_start {
-            self.serial_bytes(b"\r\n");
-        }
         if marked {
-            self.serial_bytes(&[MARK]);
+            self.put(MARK);
         }
         // Writing into these cannot fail.
-        let _ = write!(self, "{line}");
-        self.serial_bytes(b"\r\n");
+        let _ = writeln!(self, "{line}");
         if let Some(screen) = &mut self.screen {
             let _ = screen.write_fmt(line);
             let _ = screen.write_char('\n');
         }
-        self.at_line_start = true;
+    }
+
+    /// Writes a line from a panic.
+    fn panic_line(&mut self, line: fmt::Arguments<'_>) {
+        self.line(line, true);
+        self.send_all();
     }
 }
 
@@ -84,9 +124,9 @@ impl Write for Output {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             if byte == b'\n' {
-                self.serial_bytes(b"\r");
+                self.put(b'\r');
             }
-            self.serial_bytes(&[byte]);
+            self.put(byte);
         }
         Ok(())
     }
@@ -103,9 +143,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let per_microsecond = TICKS_PER_MICROSECOND.load(Ordering::Relaxed);
-        let ticks = crate::arch::cpu::rdtsc().wrapping_sub(EPOCH.load(Ordering::Relaxed));
-        let micros = ticks.checked_div(per_microsecond).unwrap_or(0);
+        let micros = micros();
         let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
         let mark = match record.level() {
             Level::Error => "error: ",
@@ -118,12 +156,22 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
+/// 115,200 baud, 8 bits, no parity, one stop bit. An interrupt for each byte received leaves the
+/// longest time until one is lost.
+fn config() -> Config {
+    Config {
+        baud_rate: BaudRate::Baud115200,
+        fifo_trigger_level: Some(FifoTriggerLevel::One),
+        ..Config::default()
+    }
+}
+
 /// Starts the log on the serial port, where there is one.
 pub fn start() {
     EPOCH.store(crate::arch::cpu::rdtsc(), Ordering::Relaxed);
     // SAFETY: COM1 is the log's alone; its eight ports are inside the I/O space.
     if let Ok(mut port) = unsafe { Uart16550::new_port(COM1) }
-        && port.init(Config::default()).is_ok()
+        && port.init(config()).is_ok()
     {
         OUTPUT.lock().serial = Some(port);
     }
@@ -142,16 +190,29 @@ pub fn set_rate(tsc_hz: u64) {
     TICKS_PER_MICROSECOND.store(tsc_hz / 1_000_000, Ordering::Relaxed);
 }
 
+/// Microseconds since the log began; 0 until the TSC's rate is known.
+pub fn micros() -> u64 {
+    let per_microsecond = TICKS_PER_MICROSECOND.load(Ordering::Relaxed);
+    let ticks = crate::arch::cpu::rdtsc().wrapping_sub(EPOCH.load(Ordering::Relaxed));
+    ticks.checked_div(per_microsecond).unwrap_or(0)
+}
+
+/// Lets the log be queued from now on: the caller will call [`send`] again and again.
+pub fn queue() {
+    OUTPUT.lock().queue = Some(ByteQueue::new(QUEUE));
+}
+
 /// Writes a line as it is, without a time before it: those that tools look for.
 pub fn line(line: fmt::Arguments<'_>) {
     OUTPUT.lock().line(line, true);
 }
 
-/// Writes a line from a panic: takes the lock by force if its holder does not let go.
+/// Writes a line from a panic, and what was queued before it: takes the lock by force if its holder
+/// does not let go.
 pub fn panic_line(line: fmt::Arguments<'_>) {
     for _ in 0..PANIC_TRIES {
         if let Some(mut output) = OUTPUT.try_lock() {
-            output.line(line, true);
+            output.panic_line(line);
             return;
         }
         crate::arch::cpu::pause();
@@ -159,24 +220,61 @@ pub fn panic_line(line: fmt::Arguments<'_>) {
     // SAFETY: whoever holds the lock has not let go for longer than any line takes: it is this
     // core, or one that has died. Mixed-up output is better than none.
     unsafe { OUTPUT.force_unlock() };
-    OUTPUT.lock().line(line, true);
+    OUTPUT.lock().panic_line(line);
 }
 
-/// Writes guests' console output as it is.
-pub fn console_bytes(bytes: &mut [u8]) {
-    for byte in bytes.iter_mut().filter(|byte| **byte == MARK) {
-        *byte = MARK_REPLACED;
-    }
+/// What the port takes now.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Bytes of one speaker, 1 to [`wire::PIECE`].
+    pub room: usize,
+    /// The log has something to say.
+    pub log: bool,
+}
+
+/// Whether the port takes something now, and what. Without a port everything is taken, and lost.
+pub fn offer() -> Option<Offer> {
     let mut output = OUTPUT.lock();
-    output.serial_bytes(bytes);
-    if let Some(&last) = bytes.last() {
-        output.at_line_start = last == b'\n';
-    }
+    let Output { serial, wire, queue, .. } = &mut *output;
+    let ready = serial.as_mut().is_none_or(|serial| serial.ready_to_send().is_ok());
+    let log = queue.as_ref().is_some_and(|queue| !queue.is_empty());
+    (ready && wire.room() > 0).then_some(Offer { room: wire.room(), log })
 }
 
-/// Waits until the serial port has sent everything.
+/// Puts a line of the log on the wire, or a part of one.
+pub fn say_log() {
+    OUTPUT.lock().queue_to_wire();
+}
+
+/// Puts a guest's output on the wire: no more than [`offer`] has room for. Returns its cost in bytes.
+pub fn say_guest(index: usize, name: &str, bytes: &[u8]) -> usize {
+    OUTPUT.lock().wire.say(Speaker::Guest(index, name), bytes)
+}
+
+/// Gives the port what it takes at once of what is on the wire.
+pub fn send() {
+    let mut output = OUTPUT.lock();
+    let Output { serial, wire, .. } = &mut *output;
+    let taken = match serial {
+        Some(serial) => serial.send_bytes(wire.waiting()),
+        None => wire.waiting().len(),
+    };
+    wire.sent(taken);
+}
+
+/// Whether something is on the wire or in the queue.
+pub fn unsent() -> bool {
+    let output = OUTPUT.lock();
+    let queued = output.queue.as_ref().is_some_and(|queue| !queue.is_empty());
+    queued || !output.wire.waiting().is_empty()
+}
+
+/// Waits until the serial port has sent everything. Lines are written at once again after it.
 pub fn flush() {
-    if let Some(serial) = &mut OUTPUT.lock().serial {
+    let mut output = OUTPUT.lock();
+    output.send_all();
+    output.queue = None;
+    if let Some(serial) = &mut output.serial {
         for _ in 0..1_000_000 {
             if serial.lsr().contains(LSR::TRANSMITTER_EMPTY) {
                 break;
@@ -194,13 +292,20 @@ pub fn take_input(into: &mut [u8]) -> usize {
     }
 }
 
-/// Lets the serial port interrupt when something arrives.
-pub fn enable_input_interrupt() -> bool {
+/// Lets the serial port interrupt when something arrives, and when it can send more.
+pub fn enable_interrupts() -> bool {
     match &mut OUTPUT.lock().serial {
         Some(serial) => {
-            serial.enable_interrupts(IER::DATA_READY);
+            serial.enable_interrupts(IER::DATA_READY | IER::THR_EMPTY);
             true
         }
         None => false,
     }
+}
+
+/// Whether the serial port has a reason to interrupt; it is told so only once of a transmitter that
+/// has become empty. The interrupt is edge-triggered: who sleeps on it makes sure first that there is none.
+pub fn interrupt_pending() -> bool {
+    let mut output = OUTPUT.lock();
+    output.serial.as_mut().is_some_and(|serial| serial.isr().has_pending_interrupt())
 }

@@ -2,6 +2,8 @@
 
 pub mod boot;
 pub mod clock;
+pub mod commands;
+pub mod consoles;
 pub mod cores;
 pub mod framebuffer;
 pub mod guest;
@@ -12,3 +14,5 @@ pub mod panic;
 pub mod plan;
 pub mod power;
 pub mod service;
+pub mod shares;
+pub mod wire;

@@ -1,104 +1,152 @@
-//! The service core's loop: consoles, and guests that stop.
+//! The service core's loop: consoles, the operator's commands, and guests that stop.
 
+use super::commands::{self, Command, MAX_COMMAND, Order};
+use super::consoles::{self, Consoles, Typed, answer, refuse};
 use super::guest::{Guest, Life};
 use super::log as console;
 use super::panic;
 use super::plan::Placed;
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
+use alloc::format;
 use alloc::vec::Vec;
 use log::info;
-
-/// Console bytes moved for one guest before the next has its turn.
-const CONSOLE_CHUNK: usize = 256;
-/// Bytes of input that wait for a guest to take them.
-const INPUT_BUFFER: usize = 256;
 
 /// What the service core serves.
 pub struct Service {
     guests: Vec<Guest>,
-    input: heapless::Deque<u8, INPUT_BUFFER>,
+    consoles: Consoles,
 }
 
 impl Service {
-    /// Starts all guests.
-    pub fn new(placed: Vec<Placed>) -> Self {
+    /// Starts all guests. `serial_interrupts` says whether the serial port interrupts.
+    pub fn new(placed: Vec<Placed>, serial_interrupts: bool) -> Self {
+        let consoles = Consoles::new(placed.len(), serial_interrupts);
         let guests = placed.into_iter().map(Guest::start).collect();
-        Self { guests, input: heapless::Deque::new() }
+        let mut service = Self { guests, consoles };
+        // The first may not have started.
+        service.attach_next(true);
+        service
     }
 
     /// Serves until every guest has stopped; returns how many powered off, and how many faulted.
     pub fn run(&mut self) -> (usize, usize) {
         loop {
-            let mut busy = false;
-            for guest in &mut self.guests {
-                busy |= drain_console(guest);
-            }
+            let mut busy = self.consoles.transmit(&self.guests);
+            self.consoles.report_losses(&self.guests);
             busy |= self.pass_input();
+            let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
-                if guest.has_ended() {
-                    // What it wrote last comes before what is said of it.
-                    while drain_console(guest) {}
+                // What it wrote last comes before what is said of its end.
+                if guest.has_ended() && !consoles::has_output(guest) {
                     guest.conclude();
+                    busy = true;
                 }
             }
+            self.attach_next(attached_was_active);
             if !self.guests.iter().any(|guest| guest.life().is_active()) {
-                for guest in &mut self.guests {
-                    while drain_console(guest) {}
-                }
                 let faulted = self.guests.iter().filter(|guest| guest.life() == Life::Faulted);
                 let faulted = faulted.count();
                 return (self.guests.len() - faulted, faulted);
             }
-            if !busy {
+            if !busy && !self.consoles.interrupt_pending() {
                 // SAFETY: the handlers for the doorbell, the timer and the serial port take no lock.
                 unsafe { cpu::wait_for_interrupt() };
             }
         }
     }
 
-    /// Moves what was typed to the first guest that runs.
+    /// Moves what was typed to the guest that is attached, and obeys commands.
     fn pass_input(&mut self) -> bool {
-        let mut bytes = [0; INPUT_BUFFER];
-        let room = self.input.capacity() - self.input.len();
-        let taken = console::take_input(&mut bytes[..room]);
-        for &byte in &bytes[..taken] {
-            // There is room: no more was asked for.
-            let _ = self.input.push_back(byte);
-        }
-        let Some(guest) = self.guests.iter().find(|guest| guest.life() == Life::Running) else {
-            self.input.clear();
-            return false;
-        };
-        let mut passed = false;
-        while let Some(&byte) = self.input.front() {
-            let Some(mut platform) = guest.platform() else { break };
-            let (accepted, message) = platform.console_input(core::slice::from_ref(&byte));
-            if let Some(message) = message {
-                guest.shared().deliver(&message);
+        let (any, typed) = self.consoles.receive(&self.guests);
+        match typed {
+            None => {}
+            Some(Typed::Line(line)) => self.obey(&line),
+            Some(Typed::TooLong) => {
+                refuse(format_args!("a command has at most {MAX_COMMAND} bytes"));
             }
-            drop(platform);
-            if accepted == 0 {
-                break;
-            }
-            passed = true;
-            self.input.pop_front();
         }
-        passed
+        any
     }
-}
 
-/// Moves a guest's console output to the serial port. Says whether there was any.
-fn drain_console(guest: &Guest) -> bool {
-    let mut chunk = [0; CONSOLE_CHUNK];
-    let Some(mut platform) = guest.platform() else { return false };
-    let (len, message) = platform.console_output(&mut chunk);
-    if let Some(message) = message {
-        guest.shared().deliver(&message);
+    /// Does what an operator asks for, or says why not.
+    fn obey(&mut self, line: &[u8]) {
+        match commands::parse(line) {
+            Ok(Command::Help) => consoles::help(),
+            Ok(Command::List) => self.list(),
+            Ok(Command::Attach(name)) => {
+                let Some(index) = self.named(name) else { return };
+                self.consoles.attach(index);
+                match self.guests[index].life() {
+                    Life::Running => answer(format_args!("input goes to guest {name}")),
+                    life => answer(format_args!("input goes to guest {name}, which is {life}")),
+                }
+            }
+            Ok(Command::Order(order, name)) => {
+                if let Some(index) = self.named(name) {
+                    self.order(order, index);
+                }
+            }
+            Err(why) => refuse(format_args!("{why}")),
+        }
     }
-    drop(platform);
-    console::console_bytes(&mut chunk[..len]);
-    len > 0
+
+    /// Carries out an order, and answers it.
+    fn order(&mut self, order: Order, index: usize) {
+        let guest = &mut self.guests[index];
+        let done = match order {
+            Order::Pause => guest.pause().map(|ticks| format!("is paused, after {ticks} ticks")),
+            Order::Resume => guest.resume().map(|()| "goes on".into()),
+            Order::Stop => guest.stop().map(|()| "is told to stop".into()),
+            Order::Exits => Ok("has these exits so far:".into()),
+        };
+        let name = guest.name();
+        match done {
+            Ok(done) => answer(format_args!("guest {name} {done}")),
+            Err(why) => refuse(format_args!("cannot {} guest {name}: it {why}", order.word())),
+        }
+        if order == Order::Exits {
+            guest.log_exits();
+        }
+    }
+
+    /// The guest of this name. If there is none, says which there are.
+    fn named(&self, name: &str) -> Option<usize> {
+        let found = self.guests.iter().position(|guest| guest.name() == name);
+        if found.is_none() {
+            let names = consoles::list(self.guests.iter().map(Guest::name));
+            let name = name.escape_debug();
+            refuse(format_args!("no guest is called \"{name}\"; the guests are: {names}"));
+        }
+        found
+    }
+
+    fn list(&self) {
+        let guests = self.guests.iter().enumerate().map(|(index, guest)| {
+            let attached = if index == self.consoles.attached() { ", attached" } else { "" };
+            format!("{} ({}{attached})", guest.name(), guest.life())
+        });
+        answer(format_args!("guests: {}", consoles::list(guests)));
+    }
+
+    fn attached_is_active(&self) -> bool {
+        self.guests[self.consoles.attached()].life().is_active()
+    }
+
+    /// If the attached guest was active and has stopped, what is typed goes to the next one that is.
+    fn attach_next(&mut self, attached_was_active: bool) {
+        if !attached_was_active || self.attached_is_active() {
+            return;
+        }
+        let attached = self.consoles.attached();
+        let mut others = (attached + 1..self.guests.len()).chain(0..attached);
+        let Some(next) = others.find(|&index| self.guests[index].life().is_active()) else {
+            return;
+        };
+        let [from, to] = [attached, next].map(|index| self.guests[index].name());
+        info!("input goes to guest {to}: guest {from} has stopped");
+        self.consoles.attach(next);
+    }
 }
 
 /// Says how it ended, and switches the machine off.

@@ -229,7 +229,8 @@ impl Platform {
         (taken, self.uart_edge())
     }
 
-    /// Output of the guest's console: how many bytes of `buffer` were filled, and an interrupt to send.
+    /// Output of the guest's console, up to the end of a line: how many bytes of `buffer` were filled,
+    /// and an interrupt to send.
     #[must_use]
     pub fn console_output(&mut self, buffer: &mut [u8]) -> (usize, Option<Message>) {
         let taken = self.uart.take_output(buffer);

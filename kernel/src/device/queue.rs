@@ -59,6 +59,13 @@ impl ByteQueue {
         taken
     }
 
+    /// Moves the oldest bytes to `buffer`, up to the end of their first line, and says how many.
+    pub fn pop_line(&mut self, buffer: &mut [u8]) -> usize {
+        let end = self.bytes.iter().take(buffer.len()).position(|&byte| byte == b'\n');
+        let len = end.map_or(buffer.len(), |at| at + 1);
+        self.pop_slice(&mut buffer[..len])
+    }
+
     /// Forgets all bytes.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -85,6 +92,18 @@ mod tests {
         assert_eq!(buffer[0], 7);
         assert!(queue.is_empty());
         assert_eq!(queue.pop(), None);
+    }
+
+    #[test]
+    fn gives_a_line_at_a_time() {
+        let mut queue = ByteQueue::new(16);
+        queue.push_slice(b"one\n\ntwo");
+        let mut buffer = [0; 3];
+        assert_eq!((queue.pop_line(&mut buffer), &buffer), (3, b"one"));
+        assert_eq!((queue.pop_line(&mut buffer), buffer[0]), (1, b'\n'));
+        assert_eq!((queue.pop_line(&mut buffer), buffer[0]), (1, b'\n'));
+        assert_eq!((queue.pop_line(&mut buffer), &buffer), (3, b"two"));
+        assert_eq!(queue.pop_line(&mut buffer), 0);
     }
 
     #[test]

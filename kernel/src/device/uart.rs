@@ -254,9 +254,9 @@ impl Uart {
         taken
     }
 
-    /// Moves the oldest output to `buffer`, and says how many bytes.
+    /// Moves the oldest output to `buffer`, up to the end of its first line, and says how many bytes.
     pub fn take_output(&mut self, buffer: &mut [u8]) -> usize {
-        let taken = self.output.pop_slice(buffer);
+        let taken = self.output.pop_line(buffer);
         self.settle();
         taken
     }

@@ -9,6 +9,8 @@ pub const COM1: u16 = 0x3F8;
 pub const DATA: u16 = COM1;
 /// The line status register.
 pub const LINE_STATUS: u16 = COM1 + 5;
+/// Line status: a byte has been received.
+pub const RECEIVED: u8 = 1 << 0;
 /// Line status: the transmitter takes bytes.
 pub const TRANSMITTER_READY: u8 = 1 << 5;
 

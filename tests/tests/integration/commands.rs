@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use bulkhead_tests::{Boot, Finished, Guest, Permit, xtask};
+use bulkhead_tests::{Boot, Finished, Guest, Permit, Terminal, xtask};
 use libtest_mimic::Trial;
 
 use crate::trial;
@@ -60,6 +60,18 @@ pub fn trials() -> Vec<Trial> {
             ensure!(run.output.contains("refused: this machine has one core"), "{}", run.output);
             Ok(())
         }),
+        trial("run::without_a_terminal_lines_have_their_guests_names", |name| {
+            let guests = ["one", "two"].map(|name| Guest::new("hello").named(name));
+            let run = run_with(&Boot::of_guests(name, &guests)?, &[])?;
+            run.expect(0, &[])?;
+            for guest in ["one", "two"] {
+                let line = format!("{guest}: hello from a hand-written guest\r\n");
+                ensure!(run.output.contains(&line), "{}", run.output);
+            }
+            ensure!(!run.output.contains('\x1d'), "{}", run.output);
+            Ok(())
+        }),
+        trial("run::keys_switch_between_consoles", switch),
         trial("flash::a_file_is_written_only_after_yes", flash),
         trial("flash::a_null_device_is_refused", |_| {
             let flash = xtask(&["flash", "--image", "/etc/passwd", "/dev/null"], "yes\n")?;
@@ -89,13 +101,65 @@ fn run(name: &str, guest: Guest) -> Result<Finished> {
     run_with(&Boot::of_guests(name, &[guest])?, &[])
 }
 
+/// There is one folder for `run`: only one at a time can use it.
+static ONE: Mutex<()> = Mutex::new(());
+
 fn run_with(boot: &Boot, more: &[&OsStr]) -> Result<Finished> {
-    // There is one folder for `run`: only one at a time can use it.
-    static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _permit = Permit::wait();
     let arguments = ["run".as_ref(), "--emulator".as_ref(), "bochs".as_ref()];
     xtask(&[&arguments, more, &[boot.manifest().as_os_str()]].concat(), "")
+}
+
+/// `cargo xtask run` on a terminal, with two guests.
+fn switch(name: &str) -> Result<()> {
+    const CLEARED: &str = "\x1b[H";
+    let guests =
+        ["one", "two"].map(|name| Guest::new("echo").named(name).with(&format!("name={name}")));
+    let boot = Boot::of_guests(name, &guests)?;
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _permit = Permit::wait();
+    let run = ["run".as_ref(), "--emulator".as_ref(), "bochs".as_ref()];
+    let mut terminal = Terminal::start(&[&run, [boot.manifest().as_os_str()].as_slice()].concat())?;
+    terminal.wait_for("The keys go to guest one now")?;
+    // The log, then the first guest's console alone.
+    terminal.wait_for("plan: guest two")?;
+    terminal.wait_for("one: ready")?;
+    terminal.press("first\r")?;
+    let shown = terminal.wait_for("one: got \"first\"")?;
+    ensure!(!shown.contains("two"), "{shown}");
+
+    terminal.press("\x1dn")?;
+    terminal.wait_for("[bulkhead: keys go to one; q quit, c continue, ? help] ")?;
+    terminal.wait_for(CLEARED)?;
+    // What it has said before is shown again.
+    terminal.wait_for("two: ready")?;
+    terminal.press("second\r")?;
+    let shown = terminal.wait_for("two: got \"second\"")?;
+    ensure!(!shown.contains("one"), "{shown}");
+
+    terminal.press("\x1da")?;
+    for line in [
+        "one:\x1b[0m one: ready",
+        "one:\x1b[0m one: got \"first\"",
+        "two:\x1b[0m two: got \"second\"",
+    ] {
+        terminal.wait_for(line)?;
+    }
+    terminal.press("\x1dl")?;
+    terminal.wait_for(CLEARED)?;
+    terminal.wait_for("guest two: starting on core 2")?;
+
+    terminal.press("\x1d1quit\r")?;
+    terminal.wait_for("guest one: powered off")?;
+    // The keys now go where they can be seen.
+    terminal.wait_for("input goes to guest two: guest one has stopped")?;
+    terminal.press("quit\r")?;
+    terminal.wait_for("two: got \"quit\"")?;
+    terminal.wait_for("all guests stopped: 2 powered off, 0 faulted")?;
+    let status = terminal.wait()?;
+    ensure!(status == 0, "exit status {status}");
+    Ok(())
 }
 
 fn flash(_: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod boot;
 mod commands;
+mod consoles;
 mod containment;
 mod faults;
 mod guests;
@@ -28,6 +29,7 @@ fn main() {
     let trials = [
         boot::trials(),
         commands::trials(),
+        consoles::trials(),
         containment::trials(),
         faults::trials(),
         guests::trials(),

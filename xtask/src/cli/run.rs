@@ -70,7 +70,8 @@ impl Run {
         let machine = self.machine(&manifest, disk, folder)?;
         let mut symbols = Symbols::open(&hypervisor.symbols)?;
         let mut emulator = Emulator::start(choice.kind, &machine)?;
-        let outcome = session::attach(&mut emulator, &mut symbols)?;
+        let names = manifest.guests().iter().map(|guest| guest.name.clone()).collect();
+        let outcome = session::attach(&mut emulator, &mut symbols, names)?;
         if outcome == Outcome::Vanished {
             let log = workspace::shown(&machine.folder.join("emulator.log"));
             eprintln!("The emulator ended before the guests did; its log is {log}");

@@ -1,0 +1,255 @@
+//! What arrives at the serial port: bytes for the attached guest, and the operator's commands.
+
+use core::fmt;
+
+/// GS, Ctrl-] on a keyboard: begins a command; twice, it is for the guest.
+const ESCAPE: u8 = 0x1D;
+const BACKSPACE: u8 = 0x08;
+const DELETE: u8 = 0x7F;
+/// Most bytes of a command, without escape and line end.
+pub const MAX_COMMAND: usize = 128;
+
+/// What a byte of input leads to.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Input<'a> {
+    /// A byte for the guest.
+    Byte(u8),
+    /// A command line, without its end.
+    Line(&'a [u8]),
+    /// The end of a command line that was longer than [`MAX_COMMAND`].
+    TooLong,
+}
+
+/// Tells commands from bytes for the guest.
+#[derive(Default)]
+pub struct Reader {
+    line: heapless::Vec<u8, MAX_COMMAND>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Guest,
+    Command,
+    /// The command has become too long; its end is looked for.
+    TooLong,
+}
+
+impl Reader {
+    /// Takes the next byte.
+    pub fn feed(&mut self, byte: u8) -> Option<Input<'_>> {
+        match (self.state, byte) {
+            (State::Guest, ESCAPE) => {
+                self.line.clear();
+                self.state = State::Command;
+                None
+            }
+            (State::Guest, byte) => Some(Input::Byte(byte)),
+            (state, b'\r' | b'\n') => {
+                self.state = State::Guest;
+                Some(if state == State::TooLong { Input::TooLong } else { Input::Line(&self.line) })
+            }
+            (State::Command, ESCAPE) if self.line.is_empty() => {
+                self.state = State::Guest;
+                Some(Input::Byte(ESCAPE))
+            }
+            // It begins anew: so an operator gets rid of what was mistyped, and a program of what
+            // somebody else left.
+            (_, ESCAPE) => {
+                self.line.clear();
+                self.state = State::Command;
+                None
+            }
+            (State::Command, BACKSPACE | DELETE) => {
+                self.line.pop();
+                None
+            }
+            (State::Command, byte) => {
+                if self.line.push(byte).is_err() {
+                    self.state = State::TooLong;
+                }
+                None
+            }
+            (State::TooLong, _) => None,
+        }
+    }
+}
+
+/// What is done to a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Its cores stop where they are.
+    Pause,
+    /// They go on.
+    Resume,
+    /// It ends.
+    Stop,
+    /// Its exits so far are shown.
+    Exits,
+}
+
+impl Order {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+            Self::Exits => "exits",
+        }
+    }
+}
+
+/// A command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command<'a> {
+    /// What is typed goes to this guest from now on.
+    Attach(&'a str),
+    /// Something is done to this guest.
+    Order(Order, &'a str),
+    /// The guests are listed.
+    List,
+    /// The commands are listed.
+    Help,
+}
+
+/// The commands, for messages.
+pub const COMMANDS: &str =
+    "attach NAME, pause NAME, resume NAME, stop NAME, exits NAME, list, help";
+
+/// Why a line is no command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoCommand<'a> {
+    /// There is no word in it.
+    Empty,
+    /// Its first word is none of the commands.
+    Unknown(&'a [u8]),
+    /// This command needs a guest's name, and nothing else.
+    OneName(&'static str),
+    /// This command stands alone.
+    NoName(&'static str),
+}
+
+impl fmt::Display for NoCommand<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "no command; the commands are {COMMANDS}"),
+            Self::Unknown(word) => {
+                write!(f, "unknown command \"{}\"; they are {COMMANDS}", word.escape_ascii())
+            }
+            Self::OneName(verb) => write!(f, "{verb} takes the name of one guest: {verb} NAME"),
+            Self::NoName(verb) => write!(f, "{verb} takes no name"),
+        }
+    }
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// If it is none of the commands, or has too few or too many words.
+pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
+    let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    let first = words.next().ok_or(NoCommand::Empty)?;
+    let (name, more) = (words.next(), words.next());
+    let named = |verb| match (name.map(core::str::from_utf8), more) {
+        (Some(Ok(name)), None) => Ok(name),
+        _ => Err(NoCommand::OneName(verb)),
+    };
+    let alone =
+        |verb, command| if name.is_none() { Ok(command) } else { Err(NoCommand::NoName(verb)) };
+    let order = |order: Order| Ok(Command::Order(order, named(order.word())?));
+    match first {
+        b"attach" => Ok(Command::Attach(named("attach")?)),
+        b"pause" => order(Order::Pause),
+        b"resume" => order(Order::Resume),
+        b"stop" => order(Order::Stop),
+        b"exits" => order(Order::Exits),
+        b"list" => alone("list", Command::List),
+        b"help" => alone("help", Command::Help),
+        _ => Err(NoCommand::Unknown(first)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// What the guest gets, and the command lines.
+    fn read(typed: &[u8]) -> (Vec<u8>, Vec<String>) {
+        let (mut guest, mut lines) = (Vec::new(), Vec::new());
+        let mut reader = Reader::default();
+        for &byte in typed {
+            match reader.feed(byte) {
+                None => {}
+                Some(Input::Byte(byte)) => guest.push(byte),
+                Some(Input::Line(line)) => lines.push(format!("{}", line.escape_ascii())),
+                Some(Input::TooLong) => lines.push("too long".into()),
+            }
+        }
+        (guest, lines)
+    }
+
+    #[test]
+    fn commands_are_taken_out_of_what_is_typed() {
+        let (guest, lines) = read(b"ls\r\x1dattach two\rcat\x03\x1d list\nx");
+        assert_eq!(guest, b"ls\rcat\x03x");
+        assert_eq!(lines, ["attach two", " list"]);
+    }
+
+    #[test]
+    fn the_escape_key_twice_is_for_the_guest() {
+        assert_eq!(read(b"a\x1d\x1db"), (b"a\x1db".to_vec(), Vec::new()));
+        assert_eq!(read(b"\x1d\x1d\x1dlist\r"), (b"\x1d".to_vec(), ["list".into()].into()));
+    }
+
+    #[test]
+    fn what_is_mistyped_can_be_mended() {
+        assert_eq!(read(b"\x1dlisp\x7ft\r").1, ["list"]);
+        assert_eq!(read(b"\x1d\x08list\r").1, ["list"]);
+        assert_eq!(read(b"\x1dlisp\x1dlist\r"), (Vec::new(), ["list".into()].into()));
+    }
+
+    #[test]
+    fn a_command_without_end_is_refused_as_a_whole() {
+        let longest = [b"\x1d".as_slice(), &[b'x'; MAX_COMMAND], b"\r"].concat();
+        assert_eq!(read(&longest).1, ["x".repeat(MAX_COMMAND)]);
+        let longer = [b"\x1d".as_slice(), &[b'x'; MAX_COMMAND + 1], b"\rls\r"].concat();
+        assert_eq!(read(&longer), (b"ls\r".to_vec(), ["too long".into()].into()));
+        let again = [b"\x1d".as_slice(), &[b'x'; MAX_COMMAND + 1], b"\x1dlist\r"].concat();
+        assert_eq!(read(&again).1, ["list"]);
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        assert_eq!(parse(b"attach one"), Ok(Command::Attach("one")));
+        assert_eq!(parse(b"  pause   one-2 "), Ok(Command::Order(Order::Pause, "one-2")));
+        for order in [Order::Pause, Order::Resume, Order::Stop, Order::Exits] {
+            let line = format!("{} x", order.word());
+            assert_eq!(parse(line.as_bytes()), Ok(Command::Order(order, "x")));
+        }
+        assert_eq!(parse(b"list"), Ok(Command::List));
+        assert_eq!(parse(b"help"), Ok(Command::Help));
+    }
+
+    #[test]
+    fn what_is_none_says_what_would_be_right() {
+        let said = |line: &[u8]| format!("{}", parse(line).unwrap_err());
+        assert_eq!(said(b" "), format!("no command; the commands are {COMMANDS}"));
+        let unknown = format!("unknown command \"kill\\x1b\"; they are {COMMANDS}");
+        assert_eq!(said(b"kill\x1b x"), unknown);
+        let one = "stop takes the name of one guest: stop NAME";
+        assert_eq!([said(b"stop"), said(b"stop a b"), said(b"stop \xff")], [one; 3]);
+        assert_eq!(said(b"list all"), "list takes no name");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_read(line: Vec<u8>) {
+            let _ = parse(&line).map_err(|none| format!("{none}"));
+        }
+    }
+}

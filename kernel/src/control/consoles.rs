@@ -1,0 +1,205 @@
+//! The guests' consoles on the one serial port: their output in equal shares, the input for the guest
+//! that is attached, and the operator's commands.
+
+use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
+use super::guest::Guest;
+use super::log as console;
+use super::shares::{Next, Shares};
+use super::wire::PIECE;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use log::{error, info, warn};
+
+/// Microseconds between two looks at what was lost.
+const LOSS_PERIOD: u64 = 5_000_000;
+
+/// Bytes that a guest's console has lost, as far as the log has said so.
+#[derive(Clone, Copy, Default)]
+struct Lost {
+    output: u64,
+    input: u64,
+    input_said: u64,
+}
+
+/// Output, input and commands of all guests, which have their places in the manifest as numbers.
+pub struct Consoles {
+    shares: Shares,
+    reader: Reader,
+    /// The guest that gets what is typed.
+    attached: usize,
+    lost: Vec<Lost>,
+    /// When losses were looked at last, in microseconds.
+    looked: u64,
+    /// The serial port interrupts; without that it is polled.
+    interrupts: bool,
+}
+
+/// Something typed that is not for a guest.
+pub enum Typed {
+    /// A command line.
+    Line(heapless::Vec<u8, MAX_COMMAND>),
+    /// The end of one that was too long.
+    TooLong,
+}
+
+impl Consoles {
+    /// Consoles of so many guests, the first of them attached. Begins to queue the log.
+    pub fn new(guests: usize, interrupts: bool) -> Self {
+        console::queue();
+        Self {
+            shares: Shares::new(guests),
+            reader: Reader::default(),
+            attached: 0,
+            lost: vec![Lost::default(); guests],
+            looked: 0,
+            interrupts,
+        }
+    }
+
+    /// Gives the serial port what it takes at once. Says whether there is more to do before the
+    /// service core may sleep.
+    pub fn transmit(&mut self, guests: &[Guest]) -> bool {
+        let mut moved = false;
+        while let Some(offer) = console::offer() {
+            let pending = |index: usize| has_output(&guests[index]);
+            match self.shares.next(console::micros(), offer.log, pending) {
+                Next::Log => console::say_log(),
+                Next::Guest(index) => {
+                    let guest = &guests[index];
+                    let mut piece = [0; PIECE];
+                    let piece = &mut piece[..offer.room];
+                    let len = take_output(guest, piece);
+                    let cost = console::say_guest(index, guest.name(), &piece[..len]);
+                    self.shares.sent(cost, piece[..len].ends_with(b"\n"));
+                }
+                Next::Nobody => break,
+            }
+            moved = true;
+        }
+        console::send();
+        // With interrupts, one comes when the port takes more. Where the rest of a line is waited for, the
+        // guest rings when it writes it, and the timer ends the wait.
+        moved || (!self.interrupts && console::unsent())
+    }
+
+    /// Whether the port has a reason to interrupt that was not looked at yet.
+    pub fn interrupt_pending(&self) -> bool {
+        self.interrupts && console::interrupt_pending()
+    }
+
+    /// Takes what was typed, up to a command. Says whether there was anything.
+    pub fn receive(&mut self, guests: &[Guest]) -> (bool, Option<Typed>) {
+        let mut byte = [0];
+        let mut any = false;
+        while console::take_input(&mut byte) > 0 {
+            any = true;
+            match self.reader.feed(byte[0]) {
+                None => {}
+                Some(Input::Byte(byte)) => {
+                    let lost = !give_input(&guests[self.attached], byte);
+                    self.lost[self.attached].input += u64::from(lost);
+                }
+                Some(Input::Line(line)) => {
+                    // It is never longer than that.
+                    let line = heapless::Vec::from_slice(line).unwrap_or_default();
+                    return (true, Some(Typed::Line(line)));
+                }
+                Some(Input::TooLong) => return (true, Some(Typed::TooLong)),
+            }
+        }
+        (any, None)
+    }
+
+    /// The guest that gets what is typed.
+    pub fn attached(&self) -> usize {
+        self.attached
+    }
+
+    /// Gives what is typed to another guest from now on.
+    pub fn attach(&mut self, guest: usize) {
+        self.attached = guest;
+    }
+
+    /// Says what was lost since it was said last, every few seconds.
+    pub fn report_losses(&mut self, guests: &[Guest]) {
+        let now = console::micros();
+        if now.saturating_sub(self.looked) < LOSS_PERIOD {
+            return;
+        }
+        self.looked = now;
+        for (guest, lost) in guests.iter().zip(&mut self.lost) {
+            let name = guest.name();
+            let Some(output) = guest.platform().map(|platform| platform.console_dropped()) else {
+                continue;
+            };
+            // A guest that has started again counts anew.
+            let before = if output < lost.output { 0 } else { lost.output };
+            if output > before {
+                let more = output - before;
+                warn!(
+                    "guest {name}: {more} bytes of its console were lost: it wrote while LSR.THRE was 0"
+                );
+            }
+            lost.output = output;
+            if lost.input > lost.input_said {
+                let more = lost.input - lost.input_said;
+                warn!("guest {name}: {more} typed bytes were lost: it does not read its console");
+                lost.input_said = lost.input;
+            }
+        }
+    }
+}
+
+/// Whether a guest's console has output that is not sent. Not if the hypervisor has failed on its
+/// core: its devices may be locked for good.
+pub fn has_output(guest: &Guest) -> bool {
+    guest.platform().is_some_and(|platform| platform.console_output_pending())
+}
+
+/// Takes output, up to the end of a line, and tells the guest that there is room.
+fn take_output(guest: &Guest, buffer: &mut [u8]) -> usize {
+    let Some(mut platform) = guest.platform() else { return 0 };
+    let (len, message) = platform.console_output(buffer);
+    if let Some(message) = message {
+        guest.shared().deliver(&message);
+    }
+    len
+}
+
+/// Gives a guest a typed byte. Says whether there was room.
+fn give_input(guest: &Guest, byte: u8) -> bool {
+    let Some(mut platform) = guest.platform() else { return false };
+    let (taken, message) = platform.console_input(&[byte]);
+    if let Some(message) = message {
+        guest.shared().deliver(&message);
+    }
+    taken > 0
+}
+
+/// Answers a command, in one line.
+pub fn answer(answer: fmt::Arguments<'_>) {
+    info!("console: {answer}");
+}
+
+/// Refuses a command, in one line that says what would be right.
+pub fn refuse(why: fmt::Arguments<'_>) {
+    error!("console: {why}");
+}
+
+/// Answers `help`.
+pub fn help() {
+    answer(format_args!("Ctrl-] and one of: {COMMANDS}; Ctrl-] twice is one for the guest"));
+}
+
+/// Names as a sentence has them, with commas between.
+pub fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
+    let mut list = String::new();
+    for name in names {
+        let comma = if list.is_empty() { "" } else { ", " };
+        // Writing to a string does not fail.
+        let _ = write!(list, "{comma}{name}");
+    }
+    list
+}
