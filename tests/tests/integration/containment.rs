@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, End, Guest, said_of};
+use bulkhead_tests::{Boot, Console, End, Guest};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{of, trial};
@@ -33,6 +33,8 @@ const STORMS: [&str; 16] = [
     "pf",
     "triple",
 ];
+/// The one that ends its guest, again and again.
+const TRIPLE: &str = "triple";
 /// So many share a boot, on two cores each: with the service core and the heart they take the eight cores
 /// that Bochs has.
 const AT_A_TIME: usize = 3;
@@ -61,26 +63,34 @@ fn heart() -> Guest {
 /// Boots some of the storms and a heart, which begins when all storms are under way. Gives what the heart
 /// said of its beats.
 fn stormy(number: usize) -> Result<String> {
-    let chosen = STORMS.iter().skip(number * AT_A_TIME).take(AT_A_TIME);
+    let chosen = STORMS.iter().copied().skip(number * AT_A_TIME).take(AT_A_TIME);
     let storms = chosen.clone().map(|storm| {
         let guest = Guest::new("storm").named(storm).with(&format!("storm={storm}")).on_cores(2);
-        if *storm == "triple" { guest.restarting() } else { guest }
+        if storm == TRIPLE { guest.restarting() } else { guest }
     });
     let guests: Vec<_> = std::iter::once(heart()).chain(storms).collect();
     let mut console =
         Boot::of_guests(&format!("containment::storms_{number}"), &guests)?.start()?;
-    for _ in chosen {
-        // In whatever order they come.
-        console.wait_for(" on 2 processors: ")?;
+    for storm in chosen.clone() {
+        console.guest(storm)?.wait_for(&format!("storm {storm} on 2 processors"))?;
     }
-    console.send("x")?;
-    beats(&mut console)
+    let said = beats(&mut console)?;
+    // They all go on, and let themselves be stopped.
+    for storm in chosen.filter(|&storm| storm != TRIPLE) {
+        let answer = console.control(&format!("stop {storm}"))?;
+        ensure!(answer == format!("guest {storm} is told to stop"), "{answer}");
+        console.wait_for(&format!("guest {storm}: stopped by the operator"))?;
+    }
+    Ok(said)
 }
 
-/// Waits for what the heart says at its end.
+/// Lets the heart begin, and gives what it says at its end.
 fn beats(console: &mut Console) -> Result<String> {
-    console.wait_for("intervals: ")?;
-    console.wait_for("\r\n")
+    let mut heart = console.guest("heartbeat")?;
+    heart.wait_for("type to begin")?;
+    heart.send("x")?;
+    heart.wait_for("intervals: ")?;
+    heart.wait_for("\r\n")
 }
 
 /// The heart's beats were in time.
@@ -112,20 +122,16 @@ pub fn trials() -> Vec<Trial> {
         )
     };
     let others = [
-        trial("containment::nothing_remains_after_a_reset", |_| clean(of(&REMAINS)?, "reset")),
-        trial("containment::nothing_remains_after_a_triple_fault", |_| {
-            clean(of(&REMAINS)?, "triple")
-        }),
+        trial("containment::nothing_remains_after_a_reset", |_| clean("reset")),
+        trial("containment::nothing_remains_after_a_triple_fault", |_| clean("triple")),
         trial("containment::what_would_remain_is_seen", seen),
-        trial("containment::nothing_remains_on_two_cores", |_| clean(of(&REMAINS)?, "two")),
+        trial("containment::nothing_remains_on_two_cores", |_| clean("two")),
         trial("containment::beside_neighbours_that_sleep", |name| {
             let idle = |number: usize| {
                 Guest::new("idle").named(&format!("idle-{number}")).with("ticks=10000 quiet=1")
             };
             let guests: Vec<_> = std::iter::once(heart()).chain((0..6).map(idle)).collect();
             let mut console = Boot::of_guests(name, &guests)?.start()?;
-            console.wait_for("type to begin")?;
-            console.send("x")?;
             in_time(&beats(&mut console)?)
         }),
         trial("containment::a_panic_on_one_core_stops_its_guest_alone", panic),
@@ -153,11 +159,11 @@ fn panic(name: &str) -> Result<()> {
     in_time_of(after, 100_000)
 }
 
-/// What was said where guests looked for what their earlier runs had left.
-static REMAINS: LazyLock<Result<String, String>> =
+/// What guests said that looked for what their earlier runs had left, by their names.
+static REMAINS: LazyLock<Result<Vec<(&str, String)>, String>> =
     LazyLock::new(|| remains().map_err(|error| format!("{error:#}")));
 
-fn remains() -> Result<String> {
+fn remains() -> Result<Vec<(&'static str, String)>> {
     let guests = [
         Guest::new("remains").named("reset").restarting(),
         Guest::new("remains").named("triple").with("end=triple").restarting(),
@@ -166,18 +172,17 @@ fn remains() -> Result<String> {
     let mut console = Boot::of_guests("containment::remains", &guests)?.start()?;
     // Those that would go on for ever are stopped.
     console.wait_for_end()?;
-    Ok(console.transcript())
+    let mut said = |name| Ok((name, console.guest(name)?.transcript()));
+    ["reset", "triple", "two"].into_iter().map(&mut said).collect()
 }
 
 /// A guest was started often enough, and never found anything.
-fn clean(transcript: &str, guest: &str) -> Result<()> {
-    let starts = said_of(transcript, guest).filter(|line| line.starts_with("starting")).count();
-    ensure!(starts >= RUNS, "{guest}: {starts} starts");
-    let found: Vec<_> = transcript.lines().filter(|line| line.starts_with(FOUND)).collect();
-    ensure!(found.is_empty(), "{}", found.join("\n"));
-    let clean = transcript.lines().filter(|line| line.ends_with("clean")).count();
-    let all = transcript.matches(": starting on core").count();
-    (clean == all).then_some(()).with_context(|| format!("{all} starts, {clean} clean runs"))
+fn clean(guest: &str) -> Result<()> {
+    let said = of(&REMAINS)?.iter().find(|(name, _)| *name == guest);
+    let (_, said) = said.with_context(|| format!("nothing of {guest}"))?;
+    let runs = said.lines().filter(|&line| line == "clean").count();
+    ensure!(runs >= RUNS && runs == said.lines().count(), "{guest}: {runs} clean runs in:\n{said}");
+    Ok(())
 }
 
 /// The guest that looks for remains sees what it leaves itself, of every kind.

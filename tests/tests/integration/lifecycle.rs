@@ -67,17 +67,16 @@ fn stopped(transcript: &str, kind: &str) -> Result<()> {
 fn boot(number: usize) -> Result<String> {
     let kinds = &KINDS[number * AT_A_TIME..][..AT_A_TIME];
     let spins = kinds.iter().map(|(kind, options)| {
-        let options = format!("name={kind} period={ROUND} {options}");
-        Guest::new("spin").named(kind).with(&options).on_cores(2)
+        Guest::new("spin").named(kind).with(&format!("period={ROUND} {options}")).on_cores(2)
     });
-    // Its beats take longer than all that is tried, as long as no pause is.
+    // Its beats take longer than all that is tried.
     let heart = format!("period={PERIOD} beats=6000 say={BEATS}");
     let heart = Guest::new("heartbeat").named("heart").with(&heart);
     let guests: Vec<_> = std::iter::once(heart).chain(spins).collect();
     let mut console = Boot::of_guests(&format!("lifecycle::boot_{number}"), &guests)?.start()?;
     console.limit_ticks(TICKS);
     for (kind, _) in kinds {
-        console.wait_for(&format!("{kind}: round 2 at "))?;
+        console.guest(kind)?.wait_for("round 2 at ")?;
     }
     for (kind, _) in kinds {
         pause_and_resume(&mut console, kind)
@@ -91,66 +90,63 @@ fn boot(number: usize) -> Result<String> {
 }
 
 fn pause_and_resume(console: &mut Console, kind: &str) -> Result<()> {
-    refused(console, &format!("resume {kind}"), "is running")?;
-    control(console, &format!("pause {kind}"))?;
+    answered(console, "resume", kind, &format!("cannot resume guest {kind}: it is running"))?;
+    answered(console, "pause", kind, &format!("guest {kind} is paused"))?;
     // What it wrote before may still be on its way.
     pass(console, 1)?;
-    let before = rounds(&console.transcript(), kind);
+    let before = rounds(console, kind)?;
     let &(last, at) = before.last().context("no rounds")?;
-    refused(console, &format!("pause {kind}"), "is paused")?;
+    answered(console, "pause", kind, &format!("cannot pause guest {kind}: it is paused"))?;
     // Longer than two rounds.
     pass(console, 2)?;
-    let paused = rounds(&console.transcript(), kind);
+    let paused = rounds(console, kind)?;
     ensure!(paused == before, "it went on while it was paused: {paused:?} after {before:?}");
-    control(console, &format!("resume {kind}"))?;
-    console.wait_for(&format!("{kind}: round {} at ", last + 1))?;
-    console.wait_for(&format!("{kind}: round {} at ", last + 2))?;
-    let resumed = rounds(&console.transcript(), kind);
-    // From where it was; and its TSC has gone on.
-    let &(next, after) = resumed.get(paused.len()).context("no round after it")?;
-    ensure!(next == last + 1, "round {next} after round {last}");
+    answered(console, "resume", kind, &format!("guest {kind} goes on"))?;
+    console.guest(kind)?.wait_for(&format!("round {} at ", last + 2))?;
+    // From where it was, in order; and its TSC has gone on.
+    let resumed = rounds(console, kind)?;
+    ensure!(resumed.iter().map(|&(round, _)| round).eq(1..=resumed.len() as u64), "{resumed:?}");
+    let &(_, after) = resumed.get(paused.len()).context("no round after it")?;
     ensure!(after - at > 2 * BEATS * PERIOD, "the TSC was at {at} and is at {after}");
     Ok(())
 }
 
 fn stop(console: &mut Console, kind: &str) -> Result<()> {
-    control(console, &format!("stop {kind}"))?;
+    answered(console, "stop", kind, &format!("guest {kind} is told to stop"))?;
     console.wait_for(&format!("guest {kind}: stopped by the operator"))?;
-    let before = rounds(&console.transcript(), kind);
+    let before = rounds(console, kind)?;
     for command in ["pause", "resume", "stop"] {
-        refused(console, &format!("{command} {kind}"), "is stopped")?;
+        let answer = format!("cannot {command} guest {kind}: it is stopped");
+        answered(console, command, kind, &answer)?;
     }
     pass(console, 2)?;
-    let after = rounds(&console.transcript(), kind);
+    let after = rounds(console, kind)?;
     ensure!(before == after, "it went on when it was stopped: {after:?} after {before:?}");
     Ok(())
 }
 
 /// Waits until the heart has said so many lines more.
 fn pass(console: &mut Console, lines: u64) -> Result<()> {
-    (0..lines).try_for_each(|_| console.wait_for("beat ").map(|_| ()))
+    // Those that it has said already do not count.
+    let mut heart = console.guest("heart")?;
+    let said = heart.transcript().matches("beat ").count() as u64;
+    heart.wait_for(&format!("beat {}\r\n", (said + lines) * BEATS)).map(|_| ())
 }
 
 /// The rounds of a guest, and at which ticks they were.
-fn rounds(transcript: &str, kind: &str) -> Vec<(u64, u64)> {
-    let start = format!("{kind}: round ");
+fn rounds(console: &mut Console, kind: &str) -> Result<Vec<(u64, u64)>> {
+    let transcript = console.guest(kind)?.transcript();
     let round = |line: &str| {
-        let (round, at) = line.strip_prefix(&start)?.split_once(" at ")?;
-        Some((round.parse().ok()?, at.trim_end().parse().ok()?))
+        let (round, at) = line.strip_prefix("round ")?.strip_suffix("\r\n")?.split_once(" at ")?;
+        Some((round.parse().ok()?, at.parse().ok()?))
     };
-    transcript.lines().filter_map(round).collect()
+    // Without the last line, as long as its end has not come.
+    Ok(transcript.split_inclusive('\n').filter_map(round).collect())
 }
 
-/// Gives the hypervisor a command. Gives its answer.
-fn control(console: &mut Console, command: &str) -> Result<String> {
-    console.send(&format!("\x1d{command}\r"))?;
-    console.wait_for("console: ")?;
-    console.wait_for("\r\n")
-}
-
-/// Gives the hypervisor a command that it has to refuse, for a reason.
-fn refused(console: &mut Console, command: &str, reason: &str) -> Result<()> {
-    let answer = control(console, command)?;
-    ensure!(answer.contains(reason), "`{command}` was answered by: {answer}");
+/// Gives the hypervisor a command for a guest, and fails unless its answer begins with a text.
+fn answered(console: &mut Console, command: &str, kind: &str, answer: &str) -> Result<()> {
+    let said = console.control(&format!("{command} {kind}"))?;
+    ensure!(said.starts_with(answer), "`{command} {kind}` was answered by: {said}");
     Ok(())
 }

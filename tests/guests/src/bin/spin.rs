@@ -5,7 +5,7 @@
 //!
 //! A round takes `period=N` ticks of the TSC, 3 million without it. With `sleep=1` the first processor
 //! sleeps between rounds, woken by its timer; otherwise it spins. A line tells each round and how far the
-//! TSC has come since the start, with what `name=` says before it.
+//! TSC has come since the start.
 #![no_std]
 #![no_main]
 
@@ -62,7 +62,6 @@ const OTHERS: [(&str, fn()); 7] = [
 fn main(boot: &BootParams) -> ! {
     let period = boot.number("period", DEFAULT_PERIOD);
     let sleep = boot.number("sleep", 0) > 0;
-    let name = boot.option("name").unwrap_or("spin");
     let what = boot.option("others").unwrap_or("off");
     apic::enable();
     if what != "off" {
@@ -77,7 +76,7 @@ fn main(boot: &BootParams) -> ! {
     }
     let start = cpu::rdtsc();
     for round in 1u64.. {
-        println!("{name}: round {round} at {}", cpu::rdtsc() - start);
+        println!("round {round} at {}", cpu::rdtsc() - start);
         let next = start + round * period;
         // A pause makes a round long, and the rounds behind it no shorter.
         let due = if cpu::rdtsc() < next { next } else { cpu::rdtsc() + period };
