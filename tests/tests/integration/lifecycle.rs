@@ -103,6 +103,7 @@ fn pause_and_resume(console: &mut Console, kind: &str) -> Result<()> {
     ensure!(paused == before, "it went on while it was paused: {paused:?} after {before:?}");
     answered(console, "resume", kind, &format!("guest {kind} goes on"))?;
     console.guest(kind)?.wait_for(&format!("round {} at ", last + 2))?;
+    console.guest(kind)?.wait_for("\r\n")?;
     // From where it was, in order; and its TSC has gone on.
     let resumed = rounds(console, kind)?;
     ensure!(resumed.iter().map(|&(round, _)| round).eq(1..=resumed.len() as u64), "{resumed:?}");
