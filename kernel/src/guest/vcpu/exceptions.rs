@@ -25,12 +25,14 @@ impl Vcpu {
         if event.nmi_unblocking {
             self.block_nmis_again();
         }
+        // A #DB that its own delivery raises comes before an NMI and before the preemption timer (SDM Vol.
+        // 3A, table 6-2, and Vol. 3C, 26.5.1): a guest can keep both from ever exiting.
+        self.attend = true;
         match (event.kind, event.vector) {
             // The guest's own NMIs are injected: another core wants something of this one, or it
             // is the machine's.
             (EventKind::Nmi, _) => {
                 nmi::unblock();
-                self.attend = true;
                 Served::Again
             }
             // The interrupt is delivered again; the exception comes again with it.
