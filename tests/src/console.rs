@@ -185,6 +185,16 @@ impl Console {
         Ok(())
     }
 
+    /// Lets so many processor ticks pass, and not many more than a second's, and takes in what the
+    /// machine says.
+    pub fn let_pass(&mut self, ticks: u64) -> Result<()> {
+        let (before, start) = (self.emulator.ticks(), Instant::now());
+        while self.emulator.ticks() < before + ticks {
+            self.go_on("time was to pass", before, start)?;
+        }
+        Ok(())
+    }
+
     /// All that the machine has said so far.
     pub fn transcript(&self) -> String {
         self.all.text()

@@ -232,6 +232,6 @@ fn panic(_: &str) -> Result<()> {
     let exited = place("bulkhead::arch::switch::exit_entry")?;
     ensure!(served < exited, "{backtrace}");
     let said: Vec<_> = said_of(transcript, "panic").collect();
-    ensure!(said.contains(&"stopped: the hypervisor failed on its core"), "{said:#?}");
+    ensure!(said.contains(&"stopped: the hypervisor failed on its core 1"), "{said:#?}");
     Ok(())
 }

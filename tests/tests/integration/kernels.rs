@@ -37,6 +37,7 @@ pub fn trials() -> Vec<Trial> {
         trial("kernels::debians_vmlinux_runs_by_pvh", vmlinux_runs_by_pvh),
         trial("kernels::memtest86_passes_a_full_round", memtest::passes_a_full_round),
         trial("kernels::memtest86_of_32_bits_runs", memtest::of_32_bits_runs),
+        trial("kernels::memtest86_of_two_cores_runs", memtest::of_two_cores_runs),
     ]
 }
 

@@ -11,6 +11,7 @@ mod kernels;
 mod lifecycle;
 mod linux;
 mod memtest;
+mod partitions;
 mod plan;
 mod smp;
 mod xapic;
@@ -37,6 +38,7 @@ fn main() {
         lifecycle::trials(),
         kernels::trials(),
         linux::trials(),
+        partitions::trials(),
         smp::trials(),
         xapic::trials(),
         plan::trials(),

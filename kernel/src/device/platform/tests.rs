@@ -261,12 +261,18 @@ impl Guest {
         }
     }
 
+    /// Takes so many bytes, or what there is, a line at a time.
     fn host_takes(&mut self, count: usize) -> Vec<u8> {
-        let mut buffer = std::vec![0; count];
-        let (taken, message) = self.platform.console_output(&mut buffer);
-        self.note(message);
-        buffer.truncate(taken);
-        buffer
+        let mut all = Vec::new();
+        loop {
+            let mut buffer = std::vec![0; count - all.len()];
+            let (taken, message) = self.platform.console_output(&mut buffer);
+            self.note(message);
+            all.extend_from_slice(&buffer[..taken]);
+            if taken == 0 {
+                return all;
+            }
+        }
     }
 
     fn host_types(&mut self, bytes: &[u8]) -> usize {

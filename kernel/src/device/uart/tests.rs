@@ -39,6 +39,18 @@ fn registers_after_reset() {
 }
 
 #[test]
+fn output_is_taken_up_to_the_end_of_a_line() {
+    let mut uart = Uart::new();
+    for byte in *b"one\ntwo" {
+        uart.write(offset::DATA, byte);
+    }
+    let mut buffer = [0; 16];
+    assert_eq!((uart.take_output(&mut buffer), &buffer[..4]), (4, b"one\n".as_slice()));
+    assert_eq!((uart.take_output(&mut buffer), &buffer[..3]), (3, b"two".as_slice()));
+    assert!(!uart.output_pending());
+}
+
+#[test]
 fn divisor_latch_hides_data_and_interrupt_enable() {
     let mut uart = Uart::new();
     uart.write(offset::LINE_CONTROL, 0x83);

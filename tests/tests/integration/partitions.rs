@@ -1,0 +1,196 @@
+//! Three guests at once, each on cores and memory of its own: Debian with two processors, Debian's
+//! real-time kernel with one, and a heart that must not miss a beat.
+
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_tests::{Boot, Console, program};
+use libtest_mimic::Trial;
+
+use crate::{of, trial};
+
+const PROMPT: &str = "debian:/root# ";
+/// A minute of emulated time, at the rate of 10 MHz that Bochs is given.
+const MINUTE: u64 = 60 * 10_000_000;
+/// Of the heart, in ticks, and what it may be late: as beside storms.
+const PERIOD: u64 = 1_000_000;
+const BEATS: u64 = 1500;
+const LATE: u64 = 100;
+
+/// What was seen in the one boot that these tests look at.
+struct Seen {
+    /// `nproc` of both Linuxes, and their kernels.
+    processors: [String; 2],
+    kernels: [String; 2],
+    /// The two processors' time in user mode, before and after each was given work.
+    user: [[u64; 2]; 2],
+    /// Exits in an idle minute, and in one in which all processors compute: of both Linuxes.
+    idle: [u64; 2],
+    busy: [u64; 2],
+    /// Timer interrupts of the first in the busy minute.
+    timer: u64,
+    warnings: [String; 2],
+    heart: String,
+}
+
+static SEEN: LazyLock<Result<Seen, String>> =
+    LazyLock::new(|| seen().map_err(|error| format!("{error:#}")));
+
+const LINUXES: [&str; 2] = ["debian", "realtime"];
+
+fn boot() -> Result<Boot> {
+    let demo = xtask::workspace::root().join("demo/init");
+    let linux = |name: &str, cores: u32, package: &str| {
+        format!(
+            "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"160 MiB\"\n\
+             kernel = {{ debian = \"{package}\" }}\ninitrd = {{ busybox = '{}' }}\n\
+             cmdline = \"console=ttyS0 cryptomgr.notests\"\n\n",
+            demo.display()
+        )
+    };
+    let heart = format!(
+        "[[guest]]\nname = \"heart\"\ncores = 1\nmemory = \"16 MiB\"\nkernel = '{}'\n\
+         cmdline = \"wait=1 period={PERIOD} beats={BEATS}\"\n",
+        program("heartbeat")?.display()
+    );
+    let text = linux(LINUXES[0], 2, "linux-image-cloud-amd64")
+        + &linux(LINUXES[1], 1, "linux-image-rt-amd64")
+        + &heart;
+    let mut boot = Boot::of_text("partitions", &text)?;
+    boot.machine.cores = 5;
+    Ok(boot)
+}
+
+fn seen() -> Result<Seen> {
+    let mut console = boot()?.start()?;
+    for name in LINUXES {
+        console.guest(name)?.wait_for(PROMPT)?;
+    }
+    let mut heart = console.guest("heart")?;
+    heart.wait_for("type to begin")?;
+    heart.send("x")?;
+    let processors = both(&mut console, "nproc")?;
+    let kernels = both(&mut console, "uname -rv")?;
+    let before = user(&mut console)?;
+    let work = |mask: u32| {
+        format!("(taskset {mask} sh -c 'i=0;while [ $i -lt 9999 ];do i=$((i+1));done') &")
+    };
+    for mask in [1, 2] {
+        console.guest("debian")?.command(&work(mask), PROMPT)?;
+    }
+    console.guest("debian")?.command("wait", PROMPT)?;
+    let user = [before, user(&mut console)?];
+    let idle = minute(&mut console)?;
+    let timer = interrupts(&mut console)?;
+    for name in ["debian", "debian", "realtime"] {
+        console.guest(name)?.command("(while :;do :;done) &", PROMPT)?;
+    }
+    let busy = minute(&mut console)?;
+    let timer = interrupts(&mut console)? - timer;
+    let found = "dmesg|grep -E 'unchecked|WARNING: CPU|BUG:|Trace:|segf';echo =$?";
+    let warnings = both(&mut console, found)?;
+    let mut heart = console.guest("heart")?;
+    heart.wait_for("intervals: ")?;
+    let heart = heart.wait_for("\r\n")?;
+    for name in LINUXES {
+        console.guest(name)?.send("poweroff\n")?;
+    }
+    console.expect_power_off(3)?;
+    Ok(Seen { processors, kernels, user, idle, busy, timer, warnings, heart })
+}
+
+/// What a command says in each of the Linuxes.
+fn both(console: &mut Console, command: &str) -> Result<[String; 2]> {
+    let mut of = |name| console.guest(name)?.command(command, PROMPT);
+    Ok([of(LINUXES[0])?.trim().into(), of(LINUXES[1])?.trim().into()])
+}
+
+/// Time of both processors of the first Linux in user mode, in hundredths of a second.
+fn user(console: &mut Console) -> Result<[u64; 2]> {
+    let said = console.guest("debian")?.command("grep cpu[01] /proc/stat", PROMPT)?;
+    let of = |cpu: &str| -> Result<u64> {
+        let line = said.lines().find_map(|line| line.strip_prefix(cpu));
+        let word = line.and_then(|line| line.split_whitespace().next());
+        word.and_then(|word| word.parse().ok()).with_context(|| format!("no {cpu} in {said}"))
+    };
+    Ok([of("cpu0 ")?, of("cpu1 ")?])
+}
+
+/// Interrupts of the timers of both processors of the first Linux.
+fn interrupts(console: &mut Console) -> Result<u64> {
+    let said = console.guest("debian")?.command("grep LOC: /proc/interrupts", PROMPT)?;
+    let counts = said.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
+    Ok(counts.sum())
+}
+
+/// How often both Linuxes exit in a minute in which nobody types.
+fn minute(console: &mut Console) -> Result<[u64; 2]> {
+    // What was typed last has its end.
+    console.let_pass(MINUTE / 20)?;
+    let before = exits(console)?;
+    console.let_pass(MINUTE)?;
+    let after = exits(console)?;
+    Ok([after[0] - before[0], after[1] - before[1]])
+}
+
+fn exits(console: &mut Console) -> Result<[u64; 2]> {
+    let mut of = |name: &str| -> Result<u64> {
+        let answer = console.control(&format!("exits {name}"))?;
+        ensure!(answer.ends_with("has these exits so far:"), "{answer}");
+        let said = console.wait_for(" exits in ")?;
+        let number = said.rsplit_once(&format!("guest {name}: ")).map(|(_, rest)| rest);
+        let digits = number.map(|rest| rest.replace(" exits in ", "").replace(',', ""));
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .with_context(|| format!("exits of {name}: {said}"))
+    };
+    Ok([of(LINUXES[0])?, of(LINUXES[1])?])
+}
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("partitions::each_linux_has_the_processors_of_its_manifest", |_| {
+            let Seen { processors, kernels, .. } = of(&SEEN)?;
+            ensure!(processors == &["2", "1"], "{processors:?}");
+            ensure!(kernels[0].contains("-cloud-amd64 "), "{kernels:?}");
+            ensure!(
+                kernels[1].contains("-rt-amd64 ") && kernels[1].contains("PREEMPT_RT"),
+                "{kernels:?}"
+            );
+            Ok(())
+        }),
+        trial("partitions::linux_works_on_both_processors", |_| {
+            let [before, after] = of(&SEEN)?.user;
+            let worked = [after[0] - before[0], after[1] - before[1]];
+            ensure!(worked.iter().all(|&time| time >= 20), "{worked:?} hundredths of a second");
+            Ok(())
+        }),
+        trial("partitions::an_idle_linux_does_not_exit_for_a_minute", |_| {
+            let idle = of(&SEEN)?.idle;
+            ensure!(idle == [0, 0], "{idle:?} exits");
+            Ok(())
+        }),
+        trial("partitions::a_linux_that_computes_does_not_exit_for_a_minute", |_| {
+            let Seen { busy, timer, .. } = of(&SEEN)?;
+            ensure!(busy == &[0, 0], "{busy:?} exits");
+            // Both processors had their ticks: 250 a second each.
+            ensure!(*timer > 2 * 60 * 200, "{timer} timer interrupts");
+            Ok(())
+        }),
+        trial("partitions::a_heart_beside_linux_misses_no_beat", |_| {
+            let heart = &of(&SEEN)?.heart;
+            let largest = heart.split_once("largest ").map(|(_, rest)| rest);
+            let largest: u64 = largest
+                .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+                .with_context(|| format!("no largest interval in {heart}"))?;
+            ensure!(heart.contains("missed beats: 0"), "{heart}");
+            ensure!(largest <= PERIOD + LATE, "{heart}");
+            Ok(())
+        }),
+        trial("partitions::linux_warns_of_nothing", |_| {
+            let warnings = &of(&SEEN)?.warnings;
+            ensure!(warnings == &["=1", "=1"], "{warnings:?}");
+            Ok(())
+        }),
+    ]
+}
