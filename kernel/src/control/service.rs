@@ -29,7 +29,8 @@ impl Service {
         service
     }
 
-    /// Serves until every guest has stopped; returns how many powered off, and how many faulted.
+    /// Serves until every guest has stopped; returns how many ended as they should, the operator's
+    /// stops among them, and how many faulted.
     pub fn run(&mut self) -> (usize, usize) {
         loop {
             let mut busy = self.consoles.transmit(&self.guests);

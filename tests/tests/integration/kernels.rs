@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
             gets_what_it_is_promised(name, &kernel, &MULTIBOOT)
         }),
         trial("kernels::debians_vmlinux_runs_by_pvh", vmlinux_runs_by_pvh),
+        trial("kernels::debians_real_time_kernel_runs", real_time_kernel_runs),
         trial("kernels::memtest86_passes_a_full_round", memtest::passes_a_full_round),
         trial("kernels::memtest86_of_32_bits_runs", memtest::of_32_bits_runs),
         trial("kernels::memtest86_of_two_cores_runs", memtest::of_two_cores_runs),
@@ -61,6 +62,25 @@ fn gets_what_it_is_promised(name: &str, kernel: &Path, expected: &[&str]) -> Res
     Ok(())
 }
 
+/// What the first process says of its kernel, and does.
+const SCRIPT: &str = "#!/bin/sh\necho this is Linux $(uname -rv)\npoweroff -f\n";
+
+/// Boots Debian's kernel for real time, which takes its time to unpack itself.
+fn real_time_kernel_runs(name: &str) -> Result<()> {
+    let boot = Boot::of_text(
+        name,
+        "[[guest]]\nname = \"debian\"\ncores = 1\nmemory = \"128 MiB\"\n\
+         kernel = { debian = \"linux-image-rt-amd64\" }\ninitrd = { busybox = \"init\" }\n\
+         cmdline = \"console=ttyS0 cryptomgr.notests\"\n",
+    )?;
+    std::fs::write(boot.machine.folder.join("init"), SCRIPT)?;
+    let mut console = boot.start()?;
+    console.wait_for("this is Linux 6.")?;
+    let version = console.wait_for("\r\n")?;
+    ensure!(version.contains("-rt-amd64 ") && version.contains("PREEMPT_RT"), "{version}");
+    console.expect_power_off(1)
+}
+
 /// Boots the kernel within Debian's bzImage to a script.
 fn vmlinux_runs_by_pvh(name: &str) -> Result<()> {
     let boot = Boot::of_text(
@@ -72,8 +92,7 @@ fn vmlinux_runs_by_pvh(name: &str) -> Result<()> {
     let package = "linux-image-cloud-amd64".to_string();
     let bzimage = std::fs::read(guests::resolve(&Source::Debian { package, file: None })?)?;
     std::fs::write(boot.machine.folder.join("vmlinux"), vmlinux_in(&bzimage)?)?;
-    let script = "#!/bin/sh\necho this is Linux $(uname -r)\npoweroff -f\n";
-    std::fs::write(boot.machine.folder.join("init"), script)?;
+    std::fs::write(boot.machine.folder.join("init"), SCRIPT)?;
     let mut console = boot.start()?;
     console.wait_for("Hypervisor detected: KVM")?;
     console.wait_for("this is Linux 6.")?;
