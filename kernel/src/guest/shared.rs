@@ -209,6 +209,10 @@ impl Shared {
                 }
                 Order::Run => {
                     slot.held.store(false, Ordering::SeqCst);
+                    // Whoever has ordered a pause since, and found it still held, is right.
+                    if self.order() != Order::Run {
+                        continue;
+                    }
                     match slot.activity.now() {
                         Activity::Waiting => nmi::wait(),
                         Activity::Starting(page) => return Wanted::Start(page),
