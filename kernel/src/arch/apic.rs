@@ -175,12 +175,15 @@ pub unsafe fn reset_for_guest() {
     }
 }
 
-/// Ends what is in service and takes what is pending, so that no interrupt of a
-/// guest that has stopped is left for the next. Those that nobody expects are counted.
+/// Masks every local source, ends what is in service and takes what is pending, so that no interrupt
+/// of a guest that has stopped is left for the next. Those that nobody expects are counted.
 ///
 /// # Safety
 /// The interrupt table must be loaded, and its handlers must not need a lock that the caller holds.
 pub unsafe fn drain() {
+    // First: a timer can be set to interrupt faster than that is served, and interrupts would be taken
+    // for ever.
+    quiesce();
     // SAFETY: the priority is a valid value; vectors 16 to 31 are let in too, for a table that
     // knows that they are interrupts now.
     unsafe { write(register::TPR, 0) };

@@ -156,10 +156,9 @@ impl Guest {
         }
         *self.run.frames.lock() = Some(frames);
         for (id, core) in (0..).zip(&self.placed.cores) {
-            // Only this core starts others, and a parked core does nothing by itself.
-            if !core.start(self.run.clone(), id) {
-                return Err(CannotStart::Core(core.index, core.state()));
-            }
+            // Only this core starts others, and a parked core does nothing by itself, but it may die: then
+            // `has_ended` finds it, and ends what the others have begun.
+            let _ = core.start(self.run.clone(), id);
         }
         Ok(())
     }

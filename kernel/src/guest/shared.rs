@@ -44,6 +44,8 @@ pub struct Slot {
     pub ticks: AtomicU64,
     /// Another processor has sent it an NMI.
     nmi: AtomicBool,
+    /// Another processor has kicked its core, which has not looked since.
+    kicked: AtomicBool,
     /// It stands still, as ordered.
     held: AtomicBool,
 }
@@ -57,6 +59,7 @@ impl Slot {
             statistics: Statistics::new(),
             ticks: AtomicU64::new(0),
             nmi: AtomicBool::new(false),
+            kicked: AtomicBool::new(false),
             held: AtomicBool::new(false),
         }
     }
@@ -74,9 +77,18 @@ impl Slot {
         self.nmi.swap(false, Ordering::SeqCst)
     }
 
-    /// Makes its core look at what it has been told.
+    /// Makes its core look at what the guest's other processors have told it. Until it has looked, one
+    /// kick is enough: several processors that send NMI or INIT without end would otherwise keep it in the
+    /// NMI handler, perhaps with a lock that the service core waits for.
     pub fn kick(&self) {
-        nmi::kick(self.core);
+        if self.begin_kick() {
+            nmi::kick(self.core);
+        }
+    }
+
+    /// Whether the core has looked since it was kicked last.
+    fn begin_kick(&self) -> bool {
+        !self.kicked.swap(true, Ordering::SeqCst)
     }
 }
 
@@ -177,8 +189,9 @@ impl Shared {
     }
 
     fn kick_all(&self) {
+        // Each time: an order must not depend on what the guest's own cores have got round to.
         for slot in &self.processors {
-            slot.kick();
+            nmi::kick(slot.core);
         }
     }
 
@@ -186,6 +199,8 @@ impl Shared {
     /// ordered or the processor waits to be started, and says what is wanted then.
     pub fn attend(&self, slot: &Slot) -> Wanted {
         loop {
+            // Before the look: what is told from now on is kicked for again.
+            slot.kicked.store(false, Ordering::SeqCst);
             match self.order() {
                 Order::Stop => return Wanted::Leave,
                 Order::Pause => {
@@ -194,6 +209,10 @@ impl Shared {
                 }
                 Order::Run => {
                     slot.held.store(false, Ordering::SeqCst);
+                    // Whoever has ordered a pause since, and found it still held, is right.
+                    if self.order() != Order::Run {
+                        continue;
+                    }
                     match slot.activity.now() {
                         Activity::Waiting => nmi::wait(),
                         Activity::Starting(page) => return Wanted::Start(page),
@@ -285,6 +304,16 @@ mod tests {
         assert!(guest.processors[0].take_nmi());
         assert!(!guest.processors[0].take_nmi(), "once");
         assert!(!guest.processors[1].take_nmi());
+    }
+
+    #[test]
+    fn a_core_is_kicked_once_until_it_looks() {
+        let guest = guest(1);
+        let slot = &guest.processors[0];
+        assert!(slot.begin_kick());
+        assert!(!slot.begin_kick(), "it has not looked yet");
+        assert_eq!(guest.attend(slot), Wanted::Go);
+        assert!(slot.begin_kick());
     }
 
     #[test]

@@ -19,6 +19,9 @@ use heapless::Vec;
 const NO_SEGMENTS: LoadError = LoadError::Segments("there are none to load");
 /// Notes are made of 32-bit words, whatever their segment says of itself.
 const NOTE_ALIGNMENT: usize = 4;
+/// Most note segments that are looked at. They may overlap, so that a damaged file could have as many
+/// notes as the square of its length.
+const MOST_NOTE_SEGMENTS: usize = 8;
 
 /// Loads a kernel of kind `elf64`.
 pub(super) fn load(
@@ -108,6 +111,7 @@ impl<'a> Executable<'a> {
     pub fn note(&self, owner: &[u8], of_type: u64) -> Option<&'a [u8]> {
         let segments = self.file.segments()?;
         let notes = segments.iter().filter(|segment| segment.p_type == PT_NOTE);
+        let notes = notes.take(MOST_NOTE_SEGMENTS);
         notes.filter_map(|segment| self.file.segment_data(&segment).ok()).find_map(|data| {
             NoteIterator::new(LittleEndian, Class::ELF32, NOTE_ALIGNMENT, data).find_map(|note| {
                 match note {

@@ -19,9 +19,10 @@ const SOFTWARE: [u64; 3] = [4 << 8, 5 << 8, 6 << 8];
 pub const BLOCKED_BY_NMI: u64 = 1 << 3;
 /// An NMI's vector.
 const NMI_VECTOR: u64 = 2;
-/// Interruptibility: what an NMI may not be injected with: blocking by STI, by MOV SS, by
-/// NMI (SDM Vol. 3C, 27.3.1.5; blocking by STI matters to some processors).
-const BLOCKS_NMI: u64 = 0b1011;
+/// Interruptibility: blocking by STI.
+const BLOCKED_BY_STI: u64 = 1 << 0;
+/// Interruptibility: what an NMI waits for: blocking by MOV SS, by NMI (SDM Vol. 3C, 27.3.1.5).
+const BLOCKS_NMI: u64 = 0b1010;
 /// Bits of the IDT-vectoring information that an injection takes: vector, type, error code, valid.
 const INJECTED: u64 = VALID | ERROR_CODE | TYPE | 0xFF;
 
@@ -68,9 +69,15 @@ pub fn inject(vmcs: &mut CurrentVmcs, exception: Exception) {
 /// Lets the guest take an NMI at its next instruction, unless it blocks NMIs or something
 /// else is injected; says whether it will.
 pub fn inject_nmi(vmcs: &mut CurrentVmcs) -> bool {
-    let blocked = vmcs.read(GuestField::INTERRUPTIBILITY) & BLOCKS_NMI != 0;
-    if blocked || vmcs.read(GuestField::ENTRY_EVENT) & VALID != 0 {
+    let state = vmcs.read(GuestField::INTERRUPTIBILITY);
+    if state & BLOCKS_NMI != 0 || vmcs.read(GuestField::ENTRY_EVENT) & VALID != 0 {
         return false;
+    }
+    // Some processors take no NMI with blocking by STI; but where it does not hold an NMI-window exit
+    // back, waiting for its end would be an exit after the other at the same instruction. An NMI
+    // may come right behind STI (SDM Vol. 2B, STI).
+    if state & BLOCKED_BY_STI != 0 {
+        vmcs.write(GuestField::INTERRUPTIBILITY, state & !BLOCKED_BY_STI);
     }
     vmcs.write(GuestField::ENTRY_EVENT, VALID | NMI | NMI_VECTOR);
     true

@@ -24,7 +24,6 @@ impl Vcpu {
         self.choose_msr_bitmap();
         if mode == Mode::Disabled {
             // Nobody sends it anything any more. What is pending or in service is lost (SDM Vol. 3A, 11.4.3).
-            hardware::quiesce();
             // SAFETY: interrupts are off, the core's interrupt table is loaded, no lock is held; the
             // guest goes on with an APIC as after reset.
             unsafe {

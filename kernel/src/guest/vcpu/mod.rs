@@ -20,7 +20,7 @@ use super::stop::{Fault, Stop};
 use super::tsc::Tsc;
 use crate::arch::cpu::{self, rdtsc};
 use crate::arch::switch::{ExitHandler, Next, Registers, reg};
-use crate::arch::{apic, vector};
+use crate::arch::{apic, vector, vmx};
 use crate::memory::RamView;
 use crate::vmx::capability::Capabilities;
 use crate::vmx::controls::Secondary;
@@ -176,11 +176,14 @@ impl Vcpu {
     /// Vector state, XCR0, the TSC and most MSRs stay.
     fn start(&mut self, page: u8, registers: &mut Registers) -> Result<(), RefusedField> {
         // SAFETY: root mode uses none of what is reset; the interrupt table is loaded, and no lock is
-        // held.
+        // held; the core is in VMX operation.
         unsafe {
             apic::drain();
             apic::reset_for_guest();
             cpu::reset_debug_state();
+            // An entry with a VPID drops no translation (SDM Vol. 3C, 29.4.3.1), and paging is off
+            // now, as after a write to CR0, which would.
+            vmx::invvpid_all();
         }
         self.apic.init(&self.shared.identities);
         self.nmi_pending = false;
