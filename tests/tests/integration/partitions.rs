@@ -24,12 +24,18 @@ struct Seen {
     /// The two processors' time in user mode, before and after each was given work.
     user: [[u64; 2]; 2],
     /// Exits in an idle minute, and in one in which all processors compute: of both Linuxes.
-    idle: [u64; 2],
-    busy: [u64; 2],
+    idle: Minute,
+    busy: Minute,
     /// Timer interrupts of the first in the busy minute.
     timer: u64,
     warnings: [String; 2],
     heart: String,
+}
+
+/// A minute in which nobody types: exits of both Linuxes, and what they said.
+struct Minute {
+    exits: [u64; 2],
+    said: [String; 2],
 }
 
 static SEEN: LazyLock<Result<Seen, String>> =
@@ -118,14 +124,21 @@ fn interrupts(console: &mut Console) -> Result<u64> {
     Ok(counts.sum())
 }
 
-/// How often both Linuxes exit in a minute in which nobody types.
-fn minute(console: &mut Console) -> Result<[u64; 2]> {
+/// Lets a minute pass in which nobody types.
+fn minute(console: &mut Console) -> Result<Minute> {
     // What was typed last has its end.
     console.let_pass(MINUTE / 20)?;
-    let before = exits(console)?;
+    let said = |console: &mut Console| -> Result<[String; 2]> {
+        Ok([console.guest(LINUXES[0])?.transcript(), console.guest(LINUXES[1])?.transcript()])
+    };
+    let (exits_before, said_before) = (exits(console)?, said(console)?);
     console.let_pass(MINUTE)?;
-    let after = exits(console)?;
-    Ok([after[0] - before[0], after[1] - before[1]])
+    let (exits, said) = (exits(console)?, said(console)?);
+    let new = |index: usize| said[index][said_before[index].len()..].to_string();
+    Ok(Minute {
+        exits: [exits[0] - exits_before[0], exits[1] - exits_before[1]],
+        said: [new(0), new(1)],
+    })
 }
 
 fn exits(console: &mut Console) -> Result<[u64; 2]> {
@@ -156,13 +169,13 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         }),
         trial("partitions::an_idle_linux_does_not_exit_for_a_minute", |_| {
-            let idle = of(&SEEN)?.idle;
-            ensure!(idle == [0, 0], "{idle:?} exits");
+            let idle = &of(&SEEN)?.idle;
+            ensure!(idle.exits == [0, 0], "{:?} exits; said: {:?}", idle.exits, idle.said);
             Ok(())
         }),
         trial("partitions::a_linux_that_computes_does_not_exit_for_a_minute", |_| {
             let Seen { busy, timer, .. } = of(&SEEN)?;
-            ensure!(busy == &[0, 0], "{busy:?} exits");
+            ensure!(busy.exits == [0, 0], "{:?} exits; said: {:?}", busy.exits, busy.said);
             // Both processors had their ticks: 250 a second each.
             ensure!(*timer > 2 * 60 * 200, "{timer} timer interrupts");
             Ok(())
