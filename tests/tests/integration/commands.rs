@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
         trial("manifest::a_kernel_that_is_none_is_refused", |_| {
             refused(
                 &GOOD.replace("missing.elf", "/etc/passwd"),
-                "a bzImage or an ELF64 executable is needed",
+                "a bzImage, an ELF64 executable, a PVH kernel or a Multiboot kernel is needed",
             )
         }),
         trial("manifest::a_manifest_that_is_not_there_is_named", |_| {
