@@ -8,6 +8,11 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     core::arch::x86_64::__cpuid_count(leaf, subleaf)
 }
 
+/// Bits of a physical address (CPUID.80000008H:EAX\[7:0\]).
+pub fn physical_bits() -> u32 {
+    cpuid(0x8000_0008, 0).eax & 0xFF
+}
+
 /// The time-stamp counter, in ticks.
 #[inline(always)]
 pub fn rdtsc() -> u64 {

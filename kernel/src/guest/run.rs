@@ -344,10 +344,8 @@ fn msr_bitmaps(frames: &mut RunFrames) -> Result<msr::Bitmaps, StartError> {
 
 /// EPT for the guest's RAM and nothing else: what is not mapped exits.
 fn map_ram(ram: &GuestRam, core: &Core<'_>, frames: &mut RunFrames) -> Result<Ept, StartError> {
-    /// CPUID leaf whose EAX has the width of a physical address.
-    const ADDRESS_SIZES: u32 = 0x8000_0008;
-    let physical_bits = cpu::cpuid(ADDRESS_SIZES, 0).eax & 0xFF;
-    let capabilities = ept::Capabilities::from_msr(core.capabilities.ept_vpid, physical_bits);
+    let capabilities =
+        ept::Capabilities::from_msr(core.capabilities.ept_vpid, cpu::physical_bits());
     let mut ept = Ept::new(frames, capabilities).ok_or(StartError::NoMemory)?;
     let layout = ram.layout();
     let host = ram.host_start().as_u64();

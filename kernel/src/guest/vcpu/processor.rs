@@ -182,17 +182,22 @@ impl Vcpu {
     fn load_pdptes(&mut self) -> Result<(), GeneralProtection> {
         const TABLE: u64 = 0xFFFF_FFE0;
         const PRESENT: u64 = 1 << 0;
-        /// Bits 2:1 and 8:5; those beyond the address width are checked at VM entry.
+        /// Bits 2:1 and 8:5, besides those beyond the address width.
         const RESERVED: u64 = 0b11 << 1 | 0xF << 5;
+        let beyond = u64::MAX.checked_shl(cpu::physical_bits()).unwrap_or(0);
         let fields =
             [GuestField::PDPTE0, GuestField::PDPTE1, GuestField::PDPTE2, GuestField::PDPTE3];
         let table = self.vmcs.read(GuestField::CR3) & TABLE;
-        for (index, field) in (0..).zip(fields) {
+        let mut entries = [0; 4];
+        for (index, entry) in (0..).zip(&mut entries) {
             let at = GuestPhysical::new(table + index * 8);
-            let entry = self.ram.read_u64(at).map_err(|_| GeneralProtection)?;
-            if entry & PRESENT != 0 && entry & RESERVED != 0 {
+            *entry = self.ram.read_u64(at).map_err(|_| GeneralProtection)?;
+            if *entry & PRESENT != 0 && *entry & (RESERVED | beyond) != 0 {
                 return Err(GeneralProtection);
             }
+        }
+        // Not before all four are known to be good.
+        for (field, entry) in fields.into_iter().zip(entries) {
             self.vmcs.write(field, entry);
         }
         Ok(())
