@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub const TESTS: &[Test] = &[
     Test {
         title: "INIT stops a processor whatever it is doing",
-        what: "spinning and asleep, with interrupts on and off, and in an NMI's handler",
+        what: "spinning and asleep, with interrupts on and off, in an NMI's handler, with a timer of one tick",
         run: stops,
     },
     Test {
@@ -45,9 +45,17 @@ const IN_NMI: Job = ("in an NMI's handler", || {
     smp::delay(A_WHILE);
 });
 
+/// With a timer that interrupts again before its interrupt can be served, and interrupts off.
+const FAST_TIMER: Job = ("with a timer without pause", || {
+    const VECTOR: u8 = 0x66;
+    cpu::disable_interrupts();
+    apic::start_periodic(VECTOR, 1);
+    crate::spin();
+});
+
 fn stops(boot: &BootParams) -> Outcome {
     for number in others(boot)? {
-        for job in [SPINNING, DEAF, ASLEEP, DEAF_ASLEEP, IN_NMI] {
+        for job in [SPINNING, DEAF, ASLEEP, DEAF_ASLEEP, IN_NMI, FAST_TIMER] {
             others(boot)?;
             occupy(number, job);
             smp::stop(number);
