@@ -322,10 +322,11 @@ impl ExitHandler for Vcpu {
             }
             Served::Leave => Next::Leave,
         };
+        // Before a pause, or a wait to be started: those are no cost of the exit's.
+        self.slot.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
         if self.attend || self.nmi_pending {
             next = self.prepare_entry(next, registers);
         }
-        self.slot.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
         next
     }
 }
