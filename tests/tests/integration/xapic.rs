@@ -1,24 +1,16 @@
 //! Guests whose local APIC is not in x2APIC mode.
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, DEMO, Guest, summary};
+use bulkhead_tests::{Boot, DEMO, summary};
 use libtest_mimic::Trial;
 
+use crate::guests::passes_its_tests;
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("xapic::guests_get_what_they_are_promised", |name| {
-            let mut console = Boot::of_guests(name, &[Guest::new("xapic")])?.start()?;
-            console.expect_power_off(1)?;
-            let transcript = console.transcript();
-            let failed: Vec<_> =
-                transcript.lines().filter(|line| line.contains("FAILED")).collect();
-            ensure!(failed.is_empty(), "{}", failed.join("\n"));
-            let passed = transcript.lines().find_map(|line| line.split_once(" passed, 0 failed"));
-            let passed = passed.context("its last line is not there")?.0.trim();
-            ensure!(passed.parse::<u32>()? > 20, "only {passed} tests");
-            Ok(())
+            passes_its_tests(name, "xapic", 20)
         }),
         trial("xapic::linux_stays_there_when_told_to", |name| {
             let mut console = Boot::of_text(name, &without_x2apic()?)?.start()?;
