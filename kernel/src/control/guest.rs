@@ -94,7 +94,7 @@ impl Guest {
         let run = Arc::new(partition(&placed));
         let period = placed.clock.now().unix_seconds;
         let mut guest = Self { placed, run, life: Life::Faulted, restarts: 0, period };
-        guest.start_again();
+        guest.launch();
         guest
     }
 
@@ -130,8 +130,8 @@ impl Guest {
         self.cores().iter().copied().find(|core| core.state() == State::Dead)
     }
 
-    fn start_again(&mut self) {
-        self.run = Arc::new(partition(&self.placed));
+    /// Starts the present run, which is new.
+    fn launch(&mut self) {
         info!("guest {}: starting on {}", self.name(), Cores(self.cores()));
         self.life = match self.start_cores() {
             Ok(()) => Life::Running,
@@ -266,7 +266,10 @@ impl Guest {
         self.summarise();
         self.placed.frames = self.run.frames.lock().take();
         match again.and_then(|()| self.may_restart()) {
-            Ok(()) => self.start_again(),
+            Ok(()) => {
+                self.run = Arc::new(partition(&self.placed));
+                self.launch();
+            }
             Err(life) => self.life = life,
         }
     }

@@ -3,7 +3,7 @@
 //! Guests see APIC IDs 0 to n-1, which stand for the physical cores they were
 //! given. The hardware's APIC is always in x2APIC mode. For a guest in that mode nearly all
 //! registers are passed through; trapped are those in which an ID occurs (ID, LDR, ICR), and those that could
-//! make the processor deliver what a guest must not have delivered (the local vector table). For a
+//! make the processor deliver what a guest must not have delivered (the local vector table but for the timer). For a
 //! guest in xAPIC mode the same registers are a page of memory, each access to which is trapped.
 
 mod command;
