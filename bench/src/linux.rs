@@ -1,7 +1,7 @@
 //! What the first process does of its own: mounts, modules, measuring, the end.
 
 use std::arch::asm;
-use std::fs::{self, File};
+use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
@@ -40,13 +40,9 @@ pub fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Says how far the kernel had come when the first process began, how long it had been idle until then, and
-/// what a system call takes.
+/// Says how far the kernel had come when the first process began, and what a system call takes.
 pub fn measure(arrived: u64) -> Result<()> {
-    let uptime = fs::read_to_string("/proc/uptime").context("reading /proc/uptime")?;
-    let idle = uptime.split_whitespace().nth(1).unwrap_or_default();
     println!("\nbench: userspace {arrived}");
-    println!("bench: idle-seconds {idle}");
     // The cheapest there is: without a lock or a pointer.
     let call = ticks::least_of(ROUNDS, || {
         let _ = rustix::process::getppid();
@@ -75,6 +71,24 @@ fn switch_off_guest() -> Result<()> {
         asm!("out dx, al", in("dx") SLEEP_CONTROL, in("al") POWER_OFF, options(nomem, nostack));
     }
     Ok(())
+}
+
+/// Sleeps for ever, or keeps all processors busy.
+pub fn stay(busy: bool) -> Result<()> {
+    println!("\nbench: ready");
+    if busy {
+        let processors = thread::available_parallelism().context("counting processors")?;
+        for _ in 0..processors.get() {
+            thread::spawn(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+    }
+    loop {
+        thread::park();
+    }
 }
 
 /// Ends the machine.

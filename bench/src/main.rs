@@ -24,10 +24,12 @@ fn run(arrived: u64) -> Result<()> {
     let task = std::env::var("bench").context("no `bench=` on the kernel's command line")?;
     match task.as_str() {
         "boot" => linux::measure(arrived),
+        "idle" => linux::stay(false),
+        "busy" => linux::stay(true),
         "host" => {
             linux::load_modules()?;
             vmm::run(&vmm::Guest::named_by_command_line()?)
         }
-        other => bail!("bench={other}: it is `boot` or `host`"),
+        other => bail!("bench={other}: it is `boot`, `idle`, `busy` or `host`"),
     }
 }

@@ -9,6 +9,7 @@ use bulkhead::guest::loader::Entry;
 use bulkhead::vmx::start::{Start, Start64};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::machine::Machine;
@@ -20,6 +21,8 @@ const EFER_LME_LMA: u64 = 1 << 8 | 1 << 10;
 /// CR0: protection, extension type, paging. CR4: PAE.
 const CR0: u64 = 1 << 31 | 1 << 4 | 1;
 const CR4_PAE: u64 = 1 << 5;
+/// What KVM_RUN ends with when it is only to be called again.
+const AGAIN: [Errno; 2] = [Errno::INTR, Errno::AGAIN];
 /// RFLAGS: the bit that is always set.
 const RFLAGS: u64 = 1 << 1;
 
@@ -40,9 +43,8 @@ impl Processor {
         machine: &Arc<Machine>,
     ) -> Result<Self> {
         let vcpu = vm.create_vcpu(number.into()).context("creating a virtual processor")?;
-        let mut cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .context("asking KVM for its CPUID")?;
+        let mut cpuid =
+            kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("asking KVM for its CPUID")?;
         for entry in cpuid.as_mut_slice() {
             match entry.function {
                 1 => {
@@ -129,8 +131,10 @@ impl Processor {
                 Ok(VcpuExit::IoapicEoi(_)) => None,
                 Ok(VcpuExit::Shutdown) => bail!("the guest has shut down its processor"),
                 Ok(other) => bail!("an exit that nobody expects: {other:?}"),
-                // A signal came.
-                Err(error) if error.errno() == rustix::io::Errno::INTR.raw_os_error() => None,
+                // A signal came, or INIT or SIPI to a processor that waited for them.
+                Err(error) if AGAIN.iter().any(|again| again.raw_os_error() == error.errno()) => {
+                    None
+                }
                 Err(error) => return Err(error).context("KVM_RUN"),
             };
             match event {

@@ -67,7 +67,8 @@ pub fn run(guest: &Guest) -> Result<()> {
     let kvm = Kvm::new().context("opening /dev/kvm")?;
     let vm = kvm.create_vm().context("creating a virtual machine")?;
     vm.set_tss_address(TSS).context("KVM_SET_TSS_ADDR")?;
-    let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, args: [PINS, 0, 0, 0], ..Default::default() };
+    let split =
+        kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, args: [PINS, 0, 0, 0], ..Default::default() };
     vm.enable_cap(&split).context("KVM_CAP_SPLIT_IRQCHIP")?;
 
     let layout = RamLayout::new(guest.memory);
@@ -83,11 +84,8 @@ pub fn run(guest: &Guest) -> Result<()> {
     unsafe { vm.set_user_memory_region(region) }.context("giving the guest its memory")?;
 
     let (kernel, kind) = &guest.kernel;
-    let image = Image {
-        kernel,
-        initrd: guest.initrd.as_deref(),
-        command_line: &guest.command_line,
-    };
+    let image =
+        Image { kernel, initrd: guest.initrd.as_deref(), command_line: &guest.command_line };
     let entry = loader::load(*kind, &image, layout, &mut ram)
         .map_err(|error| anyhow!("loading the kernel: {error}"))?;
     let tables = bulkhead::guest::acpi::build(guest.processors)

@@ -12,8 +12,10 @@ const VECTOR: u8 = 0x40;
 const POST_CODE_PORT: u16 = 0x80;
 /// A hypercall that there is not.
 const NO_CALL: u64 = u64::MAX;
-/// Ticks of the timer: long enough that a hypervisor lets the processor sleep.
-const SLEEP: u32 = 20_000;
+/// Ticks of the TSC that the processor sleeps: long enough that a hypervisor lets it.
+const SLEEP: u64 = 20_000;
+/// Ticks of the TSC in which the timer's are counted.
+const CALIBRATION: u64 = 20_000_000;
 /// A count that does not end before it is replaced.
 const LONG: u32 = 1 << 30;
 /// Of the rounds, one in so many prints bytes: each is a byte on the console.
@@ -71,8 +73,8 @@ fn write_bytes(rounds: u32) {
 /// When the handler was reached.
 static REACHED: AtomicU64 = AtomicU64::new(0);
 
-/// Ticks from setting the timer to its handler while the processor sleeps, less the timer's count, and less what the
-/// way from an interrupt to the handler's code takes.
+/// Ticks from setting the timer to its handler while the processor sleeps, less those that it was set for, and less
+/// what the way from an interrupt to the handler's code takes. The timer need not count at the TSC's rate.
 fn sleep(rounds: u32) -> u64 {
     interrupts::handle(VECTOR, |_| REACHED.store(cpu::rdtsc(), Ordering::SeqCst));
     let way = |_| {
@@ -82,17 +84,21 @@ fn sleep(rounds: u32) -> u64 {
         REACHED.load(Ordering::SeqCst) - start
     };
     let way = (0..rounds).map(way).min().unwrap_or(0);
-    apic::start_one_shot(VECTOR, LONG);
+    apic::start_one_shot(VECTOR, u32::MAX);
+    let (left, start) = (apic::timer_left(), cpu::rdtsc());
+    while cpu::rdtsc() - start < CALIBRATION {}
+    let counted = u64::from(left - apic::timer_left());
+    let count = (SLEEP * counted / (cpu::rdtsc() - start)) as u32;
     let round = |_| {
         let start = cpu::rdtsc();
-        set_timer(SLEEP);
+        set_timer(count);
         cpu::halt();
         REACHED.load(Ordering::SeqCst) - start
     };
     let slept = (0..rounds).map(round).min().unwrap_or(0);
     apic::stop_timer();
     interrupts::ignore(VECTOR);
-    slept.saturating_sub(u64::from(SLEEP) + way)
+    slept.saturating_sub(SLEEP + way)
 }
 
 fn set_timer(count: u32) {
