@@ -12,6 +12,9 @@ const LEFT: f64 = 300.0;
 const LENGTH: f64 = 470.0;
 const BAR: f64 = 11.0;
 const ROW: f64 = 34.0;
+/// How wide the mark of a target is, and how far behind a bar it would be under the bar's label.
+const MARK: f64 = 3.0;
+const NEAR: f64 = 12.0;
 /// The figure that a bar of no length has.
 const LEAST: f64 = 1.0;
 /// The order of magnitude that the scale ends at, at the least.
@@ -103,7 +106,7 @@ fn legend(svg: &mut Svg, y: f64) {
     let mut x = MARGIN;
     for (class, what) in [("bulkhead", "Bulkhead"), ("kvm", "KVM"), ("target", "Bulkhead's target")]
     {
-        let width = if class == "target" { 3.0 } else { 14.0 };
+        let width = if class == "target" { MARK } else { 14.0 };
         svg.rect(Rect { x, y: y - 11.0, width, height: 14.0 }, class, 1.0, what);
         svg.text(x + 20.0, y, "", what);
         x += 36.0 + 8.0 * what.len() as f64;
@@ -112,6 +115,7 @@ fn legend(svg: &mut Svg, y: f64) {
 
 fn row(svg: &mut Svg, y: f64, case: &Case, figures: &Figures, scale: &Scale) {
     svg.text(LEFT - 12.0, y + 14.0, "name", case.title);
+    let mark = case.most(None).map(|most| LEFT + scale.length(most));
     for (index, (kind, class)) in
         [(Kind::Bulkhead, "bulkhead"), (Kind::Kvm, "kvm")].into_iter().enumerate()
     {
@@ -127,11 +131,13 @@ fn row(svg: &mut Svg, y: f64, case: &Case, figures: &Figures, scale: &Scale) {
             }
             _ => figure_shown,
         };
-        svg.text(LEFT + width + 6.0, top + 10.0, "small", &label);
+        // Not on the mark of the target.
+        let marked = mark.filter(|mark| (0.0..NEAR).contains(&(mark - LEFT - width)));
+        let end = marked.map_or(LEFT + width, |mark| mark + MARK);
+        svg.text(end + 6.0, top + 10.0, "small", &label);
     }
-    if let Some(most) = case.most(None) {
-        let x = LEFT + scale.length(most);
-        svg.rect(Rect { x, y: y - 2.0, width: 3.0, height: BAR + 4.0 }, "target", 1.0, "target");
+    if let Some(x) = mark {
+        svg.rect(Rect { x, y: y - 2.0, width: MARK, height: BAR + 4.0 }, "target", 1.0, "target");
     }
 }
 

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: what Bulkhead costs, beside what KVM costs on the same emulated processor.
 //!
-//! [`cases`] is the list of what is measured, [`linux`] makes the Linux that is booted and KVM's host, [`runs`] starts
-//! the machines, [`heard`] reads what they say, [`source`] counts lines. What comes out are [`Figures`], which are
-//! shown by [`table`] and [`chart`], put into the documentation by [`page`], and compared by [`check`].
+//! `cases` is the list of what is measured, `linux` makes the Linux that is booted and KVM's host, `runs` starts
+//! the machines, `heard` reads what they say, `source` counts lines. What comes out are `Figures`, which are
+//! shown by `table` and `chart`, put into the documentation by `page`, and compared by `check`.
 
 pub mod cases;
 mod chart;
