@@ -62,7 +62,7 @@ const fn plain(name: &'static str, title: &'static str) -> Case {
     case(name, title, Unit::Instructions, Target::None)
 }
 
-/// All cases, in the table's order. Those before [`FIRST_OF_SYSTEM`] are operations of the guest `bench`.
+/// All cases, in the table's order. Those before `FIRST_OF_SYSTEM` are operations of the guest `bench`.
 pub const CASES: &[Case] = &[
     operation("cpuid", "CPUID", 120.0),
     operation("vmcall", "VMCALL", 120.0),
