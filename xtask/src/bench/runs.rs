@@ -83,7 +83,8 @@ impl Bench {
         let named = [
             (name, emulator.trim().to_string()),
             ("Linux", self.linux.version()),
-            ("compiler", self.toolchain.description()),
+            // Not why it is this one.
+            ("compiler", self.toolchain.description().split(',').next().unwrap_or_default().into()),
         ];
         figures.versions = named.map(|(name, version)| (name.to_string(), version)).into();
         Ok(())
