@@ -57,7 +57,7 @@ pub fn examine() -> Vec<Finding> {
         ));
     }
     findings.extend(compiler());
-    let emulators = [packages::BOCHS, packages::QEMU, packages::OVMF].concat();
+    let emulators = [packages::BOCHS, packages::QEMU, packages::OVMF, packages::LINUX_CD].concat();
     findings.extend(emulators.iter().map(package));
     findings
 }

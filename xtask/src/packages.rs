@@ -80,6 +80,26 @@ pub const OVMF: &[Package] = &[Package {
     purpose: "UEFI firmware, for boot tests",
 }];
 
+/// What makes a CD from which Linux boots, and links a program without shared libraries.
+pub const LINUX_CD: &[Package] = &[
+    Package {
+        name: "isolinux",
+        file: "/usr/lib/ISOLINUX/isolinux.bin",
+        purpose: "boot loader of the CD with Linux, for `bench`",
+    },
+    Package {
+        name: "syslinux-common",
+        file: "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+        purpose: "the second part of that boot loader, for `bench`",
+    },
+    Package { name: "xorriso", file: "/usr/bin/xorriso", purpose: "writes CDs, for `bench`" },
+    Package {
+        name: "libc6-dev",
+        file: "/usr/lib/x86_64-linux-gnu/libc.a",
+        purpose: "the C library for a static program, for `bench`",
+    },
+];
+
 /// A set of packages that are missing and cannot be installed from here.
 #[derive(Debug)]
 pub struct Missing {

@@ -3,27 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use bulkhead_tests::{Boot, End, Guest, said_of};
 use libtest_mimic::Trial;
+use xtask::bench::{self, Figures, Kind, cases, check, heard};
 
 use crate::trial;
-
-/// Highest cost of an operation, in ticks of the TSC, which are instructions in Bochs: about twice
-/// of what it was when this was written. It is to fail when an exit comes to where there was none,
-/// the cheapest of which has more than 100, or when the way of one through the code has doubled.
-const COSTS: [(&str, f64); 13] = [
-    ("CPUID", 400.0),
-    ("VMCALL", 300.0),
-    ("RDMSR APIC base", 350.0),
-    ("WRMSR LVT error", 350.0),
-    ("RDMSR x2APIC ID", 350.0),
-    ("WRMSR x2APIC EOI", 20.0),
-    ("WRMSR x2APIC TPR", 20.0),
-    ("WRMSR x2APIC self-IPI", 20.0),
-    ("WRMSR x2APIC ICR, self", 350.0),
-    ("WRMSR x2APIC ICR, ID 0", 350.0),
-    ("OUT 0x80", 650.0),
-    ("IN UART line status", 650.0),
-    ("RDTSC", 20.0),
-];
 
 /// A guest that tests itself powers off with no test failed, and more than so many passed.
 pub fn passes_its_tests(name: &str, program: &'static str, more_than: u64) -> Result<()> {
@@ -54,16 +36,26 @@ pub fn trials() -> Vec<Trial> {
         trial("guests::get_what_a_guest_is_promised", |name| {
             passes_its_tests(name, "conformance", 50)
         }),
-        trial("guests::exits_cost_no_more_than_they_did", |name| {
-            let mut console = Boot::of_guests(name, &[Guest::new("exits")])?.start()?;
+        trial("guests::operations_cost_no_more_than_is_committed", |name| {
+            let guest = Guest::new("bench").on_cores(2).with_memory_mib(64);
+            let mut console = Boot::of_guests(name, &[guest])?.start()?;
             console.expect_power_off(1)?;
             let transcript = console.transcript();
-            for (operation, most) in COSTS {
-                let line = transcript.lines().find_map(|line| line.strip_prefix(operation));
-                let line = line.with_context(|| format!("nothing on {operation}"))?;
-                let cost: f64 = line.trim().parse().with_context(|| line.to_string())?;
-                ensure!(cost <= most, "{operation}: {cost} ticks, more than {most}");
-            }
+            ensure!(heard::error(&transcript).is_none(), "{transcript}");
+            let committed = bench::read_committed()?;
+            let mut now = Figures::default();
+            now.extend(Kind::Bulkhead, heard::figures(&transcript));
+            // That a tick is an instruction: all else stands on it.
+            ensure!(now.get("control", Kind::Bulkhead) == Some(100.0), "{now:?}");
+            let known =
+                cases::operations().filter(|case| now.get(case.name, Kind::Bulkhead).is_some());
+            ensure!(known.count() > 20, "{now:?}");
+            let dearer = check::dearer(&committed, &now, cases::operations());
+            ensure!(
+                dearer.is_empty(),
+                "dearer than in docs/performance.json:\n{}",
+                dearer.join("\n")
+            );
             Ok(())
         }),
         trial("guests::fault_behind_the_last_canonical_address", |name| {

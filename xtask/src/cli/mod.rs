@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod flash;
 mod image;
 mod plan;
@@ -29,6 +30,8 @@ enum Command {
     Flash(flash::Flash),
     /// Run the unit tests and the integration tests
     Test(Test),
+    /// Measure what Bulkhead costs, beside KVM, in Bochs
+    Bench(bench::Bench),
     /// Check format, lints and documentation
     Check,
     /// Look for everything that the other commands need
@@ -53,6 +56,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Flash(flash) => flash.run(),
         Command::Test(Test { filter, list: true }) => testing::list(filter.as_deref()),
         Command::Test(Test { filter, list: false }) => testing::run(filter.as_deref()),
+        Command::Bench(bench) => bench.run(),
         Command::Check => check(),
         Command::Doctor => Ok(doctor()),
     }

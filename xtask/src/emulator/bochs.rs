@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Machine;
+use super::{Machine, Medium};
 use crate::image::Firmware;
 use crate::packages;
 
@@ -28,7 +28,7 @@ pub fn command(machine: &Machine, port: u16) -> Result<Command> {
     let debugger = machine.folder.join("debugger");
     write(&configuration, &configuration_of(machine, port)?)?;
     // Debian's Bochs has its debugger compiled in and waits for a command.
-    write(&debugger, "c\n")?;
+    write(&debugger, &debugger_commands(machine.breakpoint))?;
     // Into a pipe Bochs would write its tick counts block by block: minutes apart.
     let mut command = Command::new("stdbuf");
     command.args(["--output=L", "bochs-bin", "-q", "-unlock"]);
@@ -37,6 +37,24 @@ pub fn command(machine: &Machine, port: u16) -> Result<Command> {
     command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
     command.current_dir(&machine.folder);
     Ok(command)
+}
+
+/// What the debugger is told: to let the machine run; at a breakpoint, to print the ticks first.
+fn debugger_commands(breakpoint: Option<u64>) -> String {
+    /// More often than anything that is looked for is executed.
+    const MOST_STOPS: usize = 50;
+    match breakpoint {
+        None => "c\n".to_string(),
+        Some(address) => {
+            format!("lb {address:#x}\n{}c\n", "c\nptime\n".repeat(MOST_STOPS))
+        }
+    }
+}
+
+/// The ticks at the last stop at a breakpoint, in Bochs's output.
+pub fn last_stop(output: &str) -> Option<u64> {
+    let mut stops = output.lines().filter_map(|line| line.trim().strip_prefix("ptime: "));
+    stops.next_back()?.trim().parse().ok()
 }
 
 /// The ticks that a line of Bochs's output reports: it prints those of each second.
@@ -60,6 +78,10 @@ fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
         // Packages, physical cores in each, threads in each of those.
         threads => format!("1:{}:{threads}", cores / threads),
     };
+    let (device, boot) = match machine.medium {
+        Medium::Disk => (format!("type=disk, path=\"{image}\", mode=flat"), "disk"),
+        Medium::Cd => (format!("type=cdrom, path=\"{image}\", status=inserted"), "cdrom"),
+    };
     // The cirrus card, as the boot stages choose a mode of Bochs's own card that they cannot use.
     // `print_timestamps` is what prints the ticks of each second.
     Ok(format!(
@@ -70,8 +92,8 @@ fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
          vgaromimage: file=/usr/share/vgabios/vgabios.cirrus.bin\n\
          vga: extension=cirrus\n\
          pci: enabled=1, chipset=i440fx, slot1=cirrus\n\
-         ata0-master: type=disk, path=\"{image}\", mode=flat\n\
-         boot: disk\n\
+         ata0-master: {device}\n\
+         boot: {boot}\n\
          com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
          clock: sync=none, time0=utc\n\
          print_timestamps: enabled=1\n\
@@ -119,6 +141,23 @@ mod tests {
     fn a_path_that_would_end_its_quotes_is_refused() {
         let machine = Machine::new("/images/\".img", "/logs");
         assert!(configuration_of(&machine, 1).is_err());
+    }
+
+    #[test]
+    fn a_cd_is_no_disk() {
+        let mut machine = Machine::new("/images/a.iso", "/logs");
+        machine.medium = Medium::Cd;
+        let text = configuration_of(&machine, 4711).unwrap();
+        assert!(
+            text.contains("type=cdrom, path=\"/images/a.iso\", status=inserted\nboot: cdrom\n")
+        );
+    }
+
+    #[test]
+    fn the_last_stop_counts() {
+        assert!(debugger_commands(Some(0x1000)).starts_with("lb 0x1000\nc\nptime\nc\n"));
+        assert_eq!(last_stop("ptime: 7\nIPS: 3\n<bochs:4> ptime: 6\nptime: 9\n"), Some(9));
+        assert_eq!(last_stop("IPS: 3\n"), None);
     }
 
     #[test]

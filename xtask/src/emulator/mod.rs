@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::image::Firmware;
+pub use bochs::last_stop;
 use keeper::Keeper;
 pub use probe::{Choice, Wanted, choose};
 pub use size::Size;
@@ -37,6 +38,15 @@ pub enum Kind {
     QemuKvm,
     /// QEMU without KVM: has no VT-x, shows how an image boots.
     QemuTcg,
+}
+
+/// What an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// A disk.
+    Disk,
+    /// A CD, by ISO 9660 and El Torito.
+    Cd,
 }
 
 /// A machine: what [`Emulator::start`] builds.
@@ -58,6 +68,11 @@ pub struct Machine {
     /// Instructions that make an emulated second (Bochs only). Low values shorten the delays of
     /// devices, which are what firmware and boot stages wait for.
     pub instructions_per_second: u64,
+    /// What the image is.
+    pub medium: Medium,
+    /// A linear address whose every execution is noted in `emulator.log`, with the ticks so far (Bochs
+    /// only).
+    pub breakpoint: Option<u64>,
     /// Where configuration and logs go. No two machines may share a folder at one time.
     pub folder: PathBuf,
 }
@@ -73,6 +88,8 @@ impl Machine {
             memory_mib: 512,
             cpu: None,
             instructions_per_second: 10_000_000,
+            medium: Medium::Disk,
+            breakpoint: None,
             folder: folder.into(),
         }
     }

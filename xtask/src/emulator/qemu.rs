@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Machine;
+use super::{Machine, Medium};
 use crate::image::Firmware;
 use crate::packages;
 
@@ -39,7 +39,11 @@ fn arguments(machine: &Machine, port: u16, kvm: bool) -> Result<Vec<OsString>> {
         None => "max".to_string(),
     };
     // The image stays as it is: what the machine writes goes to a temporary file.
-    let disk = drive("if=ide,index=0,media=disk,format=raw,snapshot=on,file=", &machine.image)?;
+    let medium = match machine.medium {
+        Medium::Disk => "if=ide,index=0,media=disk,format=raw,snapshot=on,file=",
+        Medium::Cd => "if=ide,index=0,media=cdrom,format=raw,readonly=on,file=",
+    };
+    let disk = drive(medium, &machine.image)?;
     let mut arguments: Vec<OsString> = ["-accel", if kvm { "kvm" } else { "tcg" }, "-cpu", &cpu]
         .map(OsString::from)
         .into_iter()

@@ -1,7 +1,7 @@
 //! What guests run: kernels of Debian, initramfs with busybox, and the small guests of the tests.
 
 mod busybox;
-mod cpio;
+pub(crate) mod cpio;
 mod debian;
 
 use std::path::{Path, PathBuf};

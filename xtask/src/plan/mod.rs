@@ -5,7 +5,7 @@
 
 pub mod machine;
 pub mod picture;
-mod svg;
+pub(crate) mod svg;
 
 use bulkhead_boot::Manifest;
 use bulkhead_plan::Request;
