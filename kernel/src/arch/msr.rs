@@ -25,6 +25,8 @@ impl Msr {
     pub const SYSENTER_EIP: Self = Self(0x176);
     /// Page attribute table.
     pub const PAT: Self = Self(0x277);
+    /// Miscellaneous features of Intel's, fast strings among them.
+    pub const MISC_ENABLE: Self = Self(0x1A0);
     /// VMCS revision, region size, memory type.
     pub const VMX_BASIC: Self = Self(0x480);
     /// Bits of CR0 that must be 1 in VMX operation.

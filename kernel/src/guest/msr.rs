@@ -129,11 +129,18 @@ const PLATFORM_ID: u32 = 0x17;
 /// Microcode revision; Linux writes 0 before it reads.
 const MICROCODE_REVISION: u32 = 0x8B;
 /// Miscellaneous features.
-const MISC_ENABLE: u32 = 0x1A0;
+const MISC_ENABLE: u32 = Msr::MISC_ENABLE.number();
 /// Debug control: last-branch records and the like, which guests are not given.
 const DEBUG_CONTROL: u32 = 0x1D9;
-/// Fast strings on; branch-trace store and PEBS unavailable (SDM Vol. 4, table 2-2).
-const MISC_ENABLE_VALUE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
+/// Branch-trace store and PEBS are unavailable (SDM Vol. 4, table 2-2).
+const MISC_ENABLE_FIXED: u64 = 1 << 11 | 1 << 12;
+/// Fast strings: as the machine has them, so that a guest chooses what is quick there.
+const FAST_STRINGS: u64 = 1 << 0;
+
+/// `IA32_MISC_ENABLE` as guests of this machine see it.
+pub fn misc_enable() -> u64 {
+    Msr::MISC_ENABLE.read() & FAST_STRINGS | MISC_ENABLE_FIXED
+}
 
 /// `IA32_TSC_ADJUST` of the core that asks, where it has that register (SDM Vol. 3B, 18.17.3).
 pub fn tsc_adjust() -> Option<u64> {
@@ -151,6 +158,8 @@ pub struct Accessor<'a> {
     pub identities: &'a Identities,
     /// Its time-stamp counter.
     pub tsc: Tsc,
+    /// Its `IA32_MISC_ENABLE`: [`misc_enable`].
+    pub misc_enable: u64,
 }
 
 /// What a trapped write asks the caller to do.
@@ -174,7 +183,7 @@ impl Accessor<'_> {
             X2APIC_FIRST..=X2APIC_LAST => self.apic.read_x2apic(msr),
             TSC_ADJUST => self.tsc.adjust().ok_or(GeneralProtection),
             PLATFORM_ID | MICROCODE_REVISION | DEBUG_CONTROL => Ok(0),
-            MISC_ENABLE => Ok(MISC_ENABLE_VALUE),
+            MISC_ENABLE => Ok(self.misc_enable),
             _ => Err(GeneralProtection),
         }
     }
@@ -190,7 +199,7 @@ impl Accessor<'_> {
             TSC_ADJUST if self.tsc.adjust().is_some() => Ok(Effect::TscAdjust(value)),
             APIC_BASE => self.apic.write_base(value, self.identities).map(Effect::Apic),
             MICROCODE_REVISION | DEBUG_CONTROL if value == 0 => Ok(Effect::None),
-            MISC_ENABLE if value == MISC_ENABLE_VALUE => Ok(Effect::None),
+            MISC_ENABLE if value == self.misc_enable => Ok(Effect::None),
             _ => Err(GeneralProtection),
         }
     }
@@ -232,8 +241,12 @@ mod tests {
     fn an_unknown_register_is_a_fault() {
         let (mut apic, identities) = (LocalApic::new(0), Identities::new(1));
         let base = apic.base() | BASE_X2APIC;
-        let mut accessor =
-            Accessor { apic: &mut apic, identities: &identities, tsc: Tsc::new(None) };
+        let mut accessor = Accessor {
+            apic: &mut apic,
+            identities: &identities,
+            tsc: Tsc::new(None),
+            misc_enable: 0x1801,
+        };
         // In xAPIC mode, then in x2APIC mode.
         for _ in 0..2 {
             // Feature control, SMM base, SMI count, VMX capabilities, machine checks, MTRRs, TSC
@@ -254,8 +267,12 @@ mod tests {
     fn the_x2apics_registers_are_faults_until_it_is_on() {
         let (mut apic, identities) = (LocalApic::new(0), Identities::new(1));
         let base = apic.base() | BASE_X2APIC;
-        let mut accessor =
-            Accessor { apic: &mut apic, identities: &identities, tsc: Tsc::new(None) };
+        let mut accessor = Accessor {
+            apic: &mut apic,
+            identities: &identities,
+            tsc: Tsc::new(None),
+            misc_enable: 0x1801,
+        };
         for msr in X2APIC_FIRST..=X2APIC_LAST {
             assert_eq!(accessor.read(msr), Err(GeneralProtection), "{msr:#x}");
             assert_eq!(accessor.write(msr, 0), Err(GeneralProtection), "{msr:#x}");
