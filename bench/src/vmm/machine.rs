@@ -42,7 +42,7 @@ impl Machine {
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
         match Width::from_bytes(data.len() as u64) {
             Some(width) => {
-                let value = self.platform().port_read(port, width, &now(port));
+                let value = self.platform().port_read(port, width, || now(port));
                 data.copy_from_slice(&value.to_le_bytes()[..data.len()]);
             }
             None => data.fill(0xFF),
@@ -52,7 +52,7 @@ impl Machine {
     /// Writes a port; says whether that ends the guest.
     pub fn port_write(&self, port: u16, data: &[u8]) -> Option<PowerEvent> {
         let width = Width::from_bytes(data.len() as u64)?;
-        let outcome = self.platform().port_write(port, width, number(data), &now(port));
+        let outcome = self.platform().port_write(port, width, number(data), || now(port));
         self.heed(outcome)
     }
 

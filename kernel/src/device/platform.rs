@@ -113,26 +113,24 @@ enum Target {
 
 impl Target {
     fn of(port: u16) -> Option<Self> {
-        let offset =
-            |first: u16, count: u16| port.checked_sub(first).filter(|offset| *offset < count);
-        if let Some(offset) = offset(uart::COM1_PORT, uart::PORT_COUNT) {
-            Some(Self::Uart(offset as u8))
-        } else if let Some(offset) = offset(rtc::INDEX_PORT, rtc::PORT_COUNT) {
-            Some(Self::Rtc(offset))
-        } else if let Some(offset) = offset(power::SLEEP_CONTROL_PORT, power::PORT_COUNT) {
-            Some(Self::Power(offset))
-        } else if port == power::RESET_CONTROL_PORT {
-            Some(Self::ResetControl)
-        } else if port == power::KEYBOARD_COMMAND_PORT {
-            Some(Self::KeyboardCommand)
-        } else {
-            match port {
-                pit::COUNTER_PORT => Some(Self::PitCounter),
-                pit::CONTROL_PORT => Some(Self::PitControl),
-                pit::GATE_PORT => Some(Self::PitGate),
-                _ => None,
-            }
+        /// The last of a device's ports.
+        const fn last(first: u16, count: u16) -> u16 {
+            first + count - 1
         }
+        const UART_LAST: u16 = last(uart::COM1_PORT, uart::PORT_COUNT);
+        const RTC_LAST: u16 = last(rtc::INDEX_PORT, rtc::PORT_COUNT);
+        const POWER_LAST: u16 = last(power::SLEEP_CONTROL_PORT, power::PORT_COUNT);
+        Some(match port {
+            uart::COM1_PORT..=UART_LAST => Self::Uart((port - uart::COM1_PORT) as u8),
+            rtc::INDEX_PORT..=RTC_LAST => Self::Rtc(port - rtc::INDEX_PORT),
+            power::SLEEP_CONTROL_PORT..=POWER_LAST => Self::Power(port - power::SLEEP_CONTROL_PORT),
+            power::RESET_CONTROL_PORT => Self::ResetControl,
+            power::KEYBOARD_COMMAND_PORT => Self::KeyboardCommand,
+            pit::COUNTER_PORT => Self::PitCounter,
+            pit::CONTROL_PORT => Self::PitControl,
+            pit::GATE_PORT => Self::PitGate,
+            _ => return None,
+        })
     }
 }
 
@@ -159,13 +157,23 @@ impl Platform {
         }
     }
 
-    /// The guest reads `width` at `port`. No read has a further outcome.
-    pub fn port_read(&mut self, port: u16, width: Width, now: &Now) -> u32 {
+    /// The guest reads `width` at `port`. `now` tells the time, if it matters.
+    #[inline]
+    pub fn port_read(&mut self, port: u16, width: Width, now: impl Fn() -> Now) -> u32 {
+        if width == Width::Byte {
+            return match self.read_byte(port, &now) {
+                Some(value) => value.into(),
+                None => {
+                    self.absent.count_port(port);
+                    width.ones()
+                }
+            };
+        }
         let mut value = width.ones();
         let mut absent = None;
         for byte in 0..width.bytes() {
             let port_of_byte = port.checked_add(u16::from(byte));
-            match port_of_byte.and_then(|port| self.read_byte(port, now)) {
+            match port_of_byte.and_then(|port| self.read_byte(port, &now)) {
                 Some(read) => {
                     let shift = 8 * u32::from(byte);
                     value = value & !(0xff << shift) | u32::from(read) << shift;
@@ -179,23 +187,35 @@ impl Platform {
         value
     }
 
-    /// The guest writes `width` of `value` to `port`.
-    pub fn port_write(&mut self, port: u16, width: Width, value: u32, now: &Now) -> Outcome {
-        let had_output = self.uart.output_pending();
+    /// The guest writes `width` of `value` to `port`. `now` tells the time, if it matters.
+    #[inline]
+    pub fn port_write(
+        &mut self,
+        port: u16,
+        width: Width,
+        value: u32,
+        now: impl Fn() -> Now,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
+        if width == Width::Byte {
+            if self.write_byte(port, value as u8, &now, &mut outcome).is_none() {
+                self.absent.count_port(port);
+            }
+            return outcome;
+        }
         let mut absent = None;
         for (byte, value) in (0..width.bytes()).zip(value.to_le_bytes()) {
             let port_of_byte = port.checked_add(u16::from(byte));
-            match port_of_byte.and_then(|port| self.write_byte(port, value, now)) {
-                Some(event) => outcome.power = outcome.power.or(event),
-                None => absent = absent.or(Some(port.wrapping_add(u16::from(byte)))),
+            if port_of_byte
+                .and_then(|port| self.write_byte(port, value, &now, &mut outcome))
+                .is_none()
+            {
+                absent = absent.or(Some(port.wrapping_add(u16::from(byte))));
             }
         }
         if let Some(port) = absent {
             self.absent.count_port(port);
         }
-        outcome.message = self.uart_edge();
-        outcome.console = !had_output && self.uart.output_pending();
         outcome
     }
 
@@ -267,34 +287,55 @@ impl Platform {
     }
 
     /// `None` where there is nothing to read.
-    fn read_byte(&mut self, port: u16, now: &Now) -> Option<u8> {
+    fn read_byte(&mut self, port: u16, now: &impl Fn() -> Now) -> Option<u8> {
         match Target::of(port)? {
             Target::Uart(offset) => Some(self.uart.read(offset)),
             Target::Rtc(0) => None,
-            Target::Rtc(_) => Some(self.rtc.read_data(now.unix_seconds)),
+            Target::Rtc(_) => Some(self.rtc.read_data(now().unix_seconds)),
             Target::Power(offset) => Some(power::read(offset)),
             Target::ResetControl => Some(0),
             // There is no keyboard controller but its reset line.
             Target::KeyboardCommand => None,
             Target::PitCounter | Target::PitControl => None,
-            Target::PitGate => Some(self.pit.read_gate(now)),
+            Target::PitGate => Some(self.pit.read_gate(&now())),
         }
     }
 
-    /// `None` where there is nothing to write.
-    fn write_byte(&mut self, port: u16, value: u8, now: &Now) -> Option<Option<PowerEvent>> {
+    /// `None` where there is nothing to write. Of several events that ask for power-off or reset, the
+    /// first counts.
+    fn write_byte(
+        &mut self,
+        port: u16,
+        value: u8,
+        now: &impl Fn() -> Now,
+        outcome: &mut Outcome,
+    ) -> Option<()> {
         match Target::of(port)? {
-            Target::Uart(offset) => self.uart.write(offset, value),
+            Target::Uart(offset) => self.write_uart(offset, value, outcome),
             Target::Rtc(0) => self.rtc.write_index(value),
-            Target::Rtc(_) => self.rtc.write_data(value, now.unix_seconds),
-            Target::Power(offset) => return Some(power::write(offset, value)),
-            Target::ResetControl => return Some(power::legacy_reset(port, value)),
-            Target::KeyboardCommand => return power::legacy_reset(port, value).map(Some),
-            Target::PitCounter => self.pit.write_counter(value, now)?,
+            Target::Rtc(_) => self.rtc.write_data(value, now().unix_seconds),
+            Target::Power(offset) => {
+                outcome.power = outcome.power.or(power::write(offset, value));
+            }
+            Target::ResetControl => {
+                outcome.power = outcome.power.or(power::legacy_reset(port, value));
+            }
+            Target::KeyboardCommand => {
+                let event = power::legacy_reset(port, value)?;
+                outcome.power = outcome.power.or(Some(event));
+            }
+            Target::PitCounter => self.pit.write_counter(value, &now())?,
             Target::PitControl => self.pit.write_control(value)?,
-            Target::PitGate => self.pit.write_gate(value, now),
+            Target::PitGate => self.pit.write_gate(value, &now()),
         }
-        Some(None)
+        Some(())
+    }
+
+    fn write_uart(&mut self, offset: u8, value: u8, outcome: &mut Outcome) {
+        let had_output = self.uart.output_pending();
+        self.uart.write(offset, value);
+        outcome.message = outcome.message.or(self.uart_edge());
+        outcome.console |= !had_output && self.uart.output_pending();
     }
 }
 

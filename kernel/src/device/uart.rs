@@ -192,6 +192,10 @@ impl Uart {
 
     /// Reads the register at `offset` (0 to 7) from the first port; beyond, all ones.
     pub fn read(&mut self, offset: u8) -> u8 {
+        // What drivers read most changes nothing.
+        if offset == offset::LINE_STATUS && !self.overrun {
+            return self.line_status();
+        }
         let value = match offset {
             offset::DATA if self.divisor_latched() => self.divisor.to_le_bytes()[0],
             offset::DATA => self.receive(),

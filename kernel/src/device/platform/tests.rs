@@ -18,21 +18,21 @@ fn ioapic_write(platform: &mut Platform, register: u32, value: u32) -> Outcome {
 }
 
 fn out(platform: &mut Platform, port: u16, value: u8) -> Outcome {
-    platform.port_write(port, Width::Byte, value.into(), &NOW)
+    platform.port_write(port, Width::Byte, value.into(), || NOW)
 }
 
 fn inb(platform: &mut Platform, port: u16) -> u8 {
-    platform.port_read(port, Width::Byte, &NOW) as u8
+    platform.port_read(port, Width::Byte, || NOW) as u8
 }
 
 #[test]
 fn absent_ports_read_all_ones_and_are_counted() {
     let mut platform = platform();
     assert_eq!(platform.absent(), Absent::default());
-    assert_eq!(platform.port_read(0x1234, Width::Byte, &NOW), 0xff);
-    assert_eq!(platform.port_read(0x1234, Width::Word, &NOW), 0xffff);
-    assert_eq!(platform.port_read(0xfffe, Width::Dword, &NOW), 0xffff_ffff);
-    assert_eq!(platform.port_write(0x80, Width::Byte, 0, &NOW), Outcome::default());
+    assert_eq!(platform.port_read(0x1234, Width::Byte, || NOW), 0xff);
+    assert_eq!(platform.port_read(0x1234, Width::Word, || NOW), 0xffff);
+    assert_eq!(platform.port_read(0xfffe, Width::Dword, || NOW), 0xffff_ffff);
+    assert_eq!(platform.port_write(0x80, Width::Byte, 0, || NOW), Outcome::default());
     // An index port that only writes, and the keyboard controller that is not there.
     assert_eq!(inb(&mut platform, 0x70), 0xff);
     assert_eq!(inb(&mut platform, 0x64), 0xff);
@@ -49,14 +49,14 @@ fn absent_ports_read_all_ones_and_are_counted() {
 fn wide_accesses_fall_apart_into_bytes() {
     let mut platform = platform();
     // Index and data in one: the clock's century.
-    assert_eq!(platform.port_write(0x70, Width::Word, 0x5532, &NOW), Outcome::default());
+    assert_eq!(platform.port_write(0x70, Width::Word, 0x5532, || NOW), Outcome::default());
     assert_eq!(out(&mut platform, 0x70, 0x0d), Outcome::default());
-    assert_eq!(platform.port_read(0x70, Width::Word, &NOW), 0x80ff);
+    assert_eq!(platform.port_read(0x70, Width::Word, || NOW), 0x80ff);
     // LSR, MSR, scratch, and one port beyond the chip.
     assert_eq!(out(&mut platform, 0x3ff, 0x77), Outcome::default());
-    assert_eq!(platform.port_read(0x3fd, Width::Dword, &NOW), 0xff77_b060);
+    assert_eq!(platform.port_read(0x3fd, Width::Dword, || NOW), 0xff77_b060);
     assert_eq!(platform.absent().last_port, Some(0x400));
-    assert_eq!(platform.port_read(0xffff, Width::Dword, &NOW), 0xffff_ffff);
+    assert_eq!(platform.port_read(0xffff, Width::Dword, || NOW), 0xffff_ffff);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_clock_shows_the_callers_time() {
         assert_eq!(inb(&mut platform, 0x71), value);
     }
     assert_eq!(
-        platform.port_read(0x71, Width::Byte, &Now { unix_seconds: NOW.unix_seconds + 2, ..NOW }),
+        platform.port_read(0x71, Width::Byte, || Now { unix_seconds: NOW.unix_seconds + 2, ..NOW }),
         0x42
     );
 }
@@ -376,14 +376,14 @@ proptest! {
             let port = PORTS[usize::from(port >> 4) % 10].wrapping_add(port & 7);
             let now = Now { unix_seconds: wide, tsc: wide, ..NOW };
             let message = match kind {
-                0 | 1 => platform.port_write(port, width, value, &now).message,
+                0 | 1 => platform.port_write(port, width, value, || now).message,
                 2 => platform.mmio_write(GuestPhysical::new(0xfec0_0000 + (wide & 0x1010)), width, value).message,
                 3 => platform.console_input(&value.to_le_bytes()).1,
                 4 => platform.console_output(&mut [0; 3]).1,
                 _ => None,
             };
             prop_assert!(message.is_none_or(|message| message.vector >= 16));
-            prop_assert_eq!(platform.port_read(port, width, &now) & !width.ones(), 0);
+            prop_assert_eq!(platform.port_read(port, width, || now) & !width.ones(), 0);
             prop_assert_eq!(platform.mmio_read(GuestPhysical::new(wide), width) & !width.ones(), 0);
         }
     }

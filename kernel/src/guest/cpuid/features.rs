@@ -165,7 +165,7 @@ pub const EXTENDED_EDX: &[Feature] = &[
 ];
 
 /// Leaf 1 ECX: the guest has set CR4.OSXSAVE.
-const OSXSAVE: u32 = 1 << 27;
+pub(super) const OSXSAVE: u32 = 1 << 27;
 /// Leaf 1 EDX: a local APIC that is on.
 const APIC: u32 = 1 << 9;
 /// Leaf 1 ECX: under a hypervisor.

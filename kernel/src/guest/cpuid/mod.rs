@@ -4,6 +4,7 @@
 //! it needs from VMX is there. Topology, timer rates and XSAVE areas are made up to be true of the
 //! guest rather than of the machine. SDM Vol. 2A, "CPUID", has the layout of the leaves.
 
+mod answers;
 pub mod features;
 mod rates;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 mod topology;
 mod xsave;
 
+pub use answers::Answers;
 pub use xsave::{permitted_xcr0, valid_xcr0};
 
 pub use core::arch::x86_64::CpuidResult;

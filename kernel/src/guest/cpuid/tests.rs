@@ -25,12 +25,12 @@ const fn result(eax: u32, ebx: u32, ecx: u32, edx: u32) -> CpuidResult {
 const ONES: CpuidResult = result(u32::MAX, u32::MAX, u32::MAX, u32::MAX);
 
 /// A processor that has every bit of every leaf.
-fn ones(_: u32, _: u32) -> CpuidResult {
+pub(super) fn ones(_: u32, _: u32) -> CpuidResult {
     ONES
 }
 
 /// A server processor with AVX-512, as far as the tests ask.
-fn server(leaf: u32, subleaf: u32) -> CpuidResult {
+pub(super) fn server(leaf: u32, subleaf: u32) -> CpuidResult {
     match (leaf, subleaf) {
         (0, _) => result(0x16, 0x756E_6547, 0x6C65_746E, 0x4965_6E69), // GenuineIntel
         (1, _) => result(0x0005_0654, 0x0710_0800, 0x7FFE_FBFF, 0xBFEB_FBFF),

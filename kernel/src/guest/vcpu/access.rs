@@ -22,8 +22,8 @@ impl Vcpu {
         }
         match outcome.power {
             None => Served::Done,
-            Some(PowerEvent::PowerOff) => Served::Stop(Stop::PowerOff),
-            Some(PowerEvent::Reset) => Served::Stop(Stop::Reset),
+            Some(PowerEvent::PowerOff) => self.stop(Stop::PowerOff),
+            Some(PowerEvent::Reset) => self.stop(Stop::Reset),
         }
     }
 
@@ -38,12 +38,12 @@ impl Vcpu {
         if access.string {
             return string_io::serve(self, registers, &access, width);
         }
-        let now = self.clock.now();
+        let now = || self.clock.now();
         let Some(mut platform) = self.shared.platform() else { return Served::Leave };
         let rax = &mut registers.0[reg::RAX];
         match access.direction {
             IoDirection::In => {
-                let value = platform.port_read(access.port, width, &now);
+                let value = platform.port_read(access.port, width, now);
                 let ones = u64::from(width.ones());
                 // A 32-bit result clears the upper half, others leave the rest as it is.
                 let keep = if width == Width::Dword { 0 } else { !ones };
@@ -52,13 +52,14 @@ impl Vcpu {
             }
             IoDirection::Out => {
                 let value = *rax as u32 & width.ones();
-                let outcome = platform.port_write(access.port, width, value, &now);
+                let outcome = platform.port_write(access.port, width, value, now);
                 drop(platform);
                 self.finish_access(outcome)
             }
         }
     }
 
+    #[inline(never)]
     pub(super) fn ept_violation(&mut self, registers: &mut Registers, field: u32) -> Served {
         let violation = EptViolation::decode(self.vmcs.info(InfoField::QUALIFICATION));
         let at = GuestPhysical::new(self.vmcs.info(InfoField::GUEST_PHYSICAL));

@@ -18,6 +18,7 @@ const DR6_BREAKPOINTS: u64 = 0xF;
 const DR6_CAUSES: u64 = 0x600F;
 
 impl Vcpu {
+    #[inline(never)]
     pub(super) fn exception(&mut self, registers: &Registers, field: u32) -> Served {
         let Some(event) = Event::decode(self.vmcs.info(InfoField::EVENT) as u32) else {
             return self.fault(Fault::UnexpectedExit, registers, field);

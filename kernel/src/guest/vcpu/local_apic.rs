@@ -22,6 +22,8 @@ impl Vcpu {
 
     fn enter_apic_mode(&mut self, mode: Mode) {
         self.choose_msr_bitmap();
+        // CPUID shows whether it is on.
+        self.prepare_cpuid();
         if mode == Mode::Disabled {
             // Nobody sends it anything any more. What is pending or in service is lost (SDM Vol. 3A, 11.4.3).
             // SAFETY: interrupts are off, the core's interrupt table is loaded, no lock is held; the

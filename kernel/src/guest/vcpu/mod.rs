@@ -10,7 +10,7 @@ mod string_io;
 use super::apic::LocalApic;
 use super::clock::Clock;
 use super::control_registers::GeneralProtection;
-use super::cpuid;
+use super::cpuid::{self, Answers};
 use super::mmio;
 use super::msr;
 use super::report::{self, Report};
@@ -61,7 +61,8 @@ const INJECT_PANIC: u64 = 0x70_616e_6963;
 #[cfg(feature = "inject-panic")]
 const INJECT_FAILED_ENTRY: u64 = 0x65_6e74_7279;
 
-/// How an exit was served.
+/// How an exit was served. Fits a register: on the path of every exit.
+#[derive(Clone, Copy)]
 enum Served {
     /// The instruction is done: go on behind it.
     Done,
@@ -69,8 +70,6 @@ enum Served {
     Again,
     /// The guest gets an exception.
     Inject(Exception),
-    /// The guest does not go on, for this reason.
-    Stop(Stop),
     /// The guest has ended: its processors leave.
     Leave,
 }
@@ -92,6 +91,8 @@ pub struct Vcpu {
     id: u32,
     apic: LocalApic,
     tsc: Tsc,
+    misc_enable: u64,
+    answers: Answers,
     permitted_xcr0: u64,
     xcr0: u64,
     rdtscp: bool,
@@ -120,8 +121,10 @@ impl Vcpu {
             id: slot.id,
             apic: LocalApic::new(slot.id),
             tsc: Tsc::new(msr::tsc_adjust()),
+            misc_enable: msr::misc_enable(),
             shared,
             slot,
+            answers: Answers::NONE,
             permitted_xcr0: cpuid::permitted_xcr0(cpu::cpuid),
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),
@@ -130,14 +133,14 @@ impl Vcpu {
             attend: false,
         };
         vcpu.choose_msr_bitmap();
+        vcpu.prepare_cpuid();
         vcpu
     }
 
     /// Ends the guest because VMLAUNCH or VMRESUME itself failed.
     pub fn entry_failed(&mut self) {
         let number = self.vmcs.info(InfoField::INSTRUCTION_ERROR) as u32;
-        let stop = self.report(Fault::EntryRefused(number), &Registers::default(), 0);
-        self.shared.end(Ok(stop));
+        self.fault(Fault::EntryRefused(number), &Registers::default(), 0);
     }
 
     fn report(&self, fault: Fault, registers: &Registers, field: u32) -> Stop {
@@ -149,8 +152,17 @@ impl Vcpu {
         Stop::Fault(fault, report.into())
     }
 
+    /// The guest does not go on, for this reason.
+    #[cold]
+    fn stop(&mut self, why: Stop) -> Served {
+        self.shared.end(Ok(why));
+        Served::Leave
+    }
+
+    #[cold]
     fn fault(&mut self, fault: Fault, registers: &Registers, field: u32) -> Served {
-        Served::Stop(self.report(fault, registers, field))
+        let report = self.report(fault, registers, field);
+        self.stop(report)
     }
 
     /// Does what others want of this processor: stands still, starts anew, takes an NMI. Says
@@ -315,10 +327,6 @@ impl ExitHandler for Vcpu {
             Served::Inject(exception) => {
                 event::inject(&mut self.vmcs, exception);
                 Next::Resume
-            }
-            Served::Stop(stop) => {
-                self.shared.end(Ok(stop));
-                Next::Leave
             }
             Served::Leave => Next::Leave,
         };

@@ -2,7 +2,7 @@
 
 use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
-use super::super::cpuid::{self, GuestCpu};
+use super::super::cpuid::{self, Answers, CpuidResult, GuestCpu};
 use super::super::mmio;
 use super::super::msr::{Accessor, Choice, Effect};
 use super::super::report;
@@ -20,26 +20,51 @@ const TSS_TYPE: u64 = 0xF;
 const BUSY_TSS_16: u64 = 3;
 
 impl Vcpu {
+    #[inline(always)]
     pub(super) fn cpuid(&mut self, registers: &mut Registers) -> Served {
-        let cr4 = self.vmcs.read(GuestField::CR4);
-        let guest = GuestCpu {
-            apic_id: self.id,
-            processors: self.shared.count(),
-            tsc_hz: self.clock.rates.tsc_hz,
-            apic_timer_hz: self.clock.rates.apic_timer_hz,
-            apic: self.apic.mode() != ApicMode::Disabled,
-            osxsave: cr4 & cr4::OSXSAVE != 0,
-            xcr0: self.xcr0,
-            rdtscp: self.rdtscp,
-            invpcid: self.invpcid,
-        };
         let (leaf, subleaf) = (registers.0[reg::RAX] as u32, registers.0[reg::RCX] as u32);
-        let result = cpuid::filter(leaf, subleaf, cpu::cpuid, &guest);
+        let result = match self.answers.get(leaf, || self.osxsave()) {
+            Some(answer) => answer,
+            None => self.rare_cpuid(leaf, subleaf),
+        };
         registers.0[reg::RAX] = result.eax.into();
         registers.0[reg::RBX] = result.ebx.into();
         registers.0[reg::RCX] = result.ecx.into();
         registers.0[reg::RDX] = result.edx.into();
         Served::Done
+    }
+
+    /// CPUID of a leaf that has more than one answer.
+    #[cold]
+    fn rare_cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        let guest = GuestCpu { osxsave: self.osxsave(), xcr0: self.xcr0, ..self.as_seen() };
+        cpuid::filter(leaf, subleaf, cpu::cpuid, &guest)
+    }
+
+    /// The guest's CR4.OSXSAVE, which it changes without an exit.
+    #[inline(always)]
+    fn osxsave(&self) -> bool {
+        self.vmcs.read(GuestField::CR4) & cr4::OSXSAVE != 0
+    }
+
+    /// What CPUID says of this processor, but for what the guest changes without the hypervisor.
+    fn as_seen(&self) -> GuestCpu {
+        GuestCpu {
+            apic_id: self.id,
+            processors: self.shared.count(),
+            tsc_hz: self.clock.rates.tsc_hz,
+            apic_timer_hz: self.clock.rates.apic_timer_hz,
+            apic: self.apic.mode() != ApicMode::Disabled,
+            osxsave: false,
+            xcr0: vector::XCR0_X87,
+            rdtscp: self.rdtscp,
+            invpcid: self.invpcid,
+        }
+    }
+
+    /// Makes CPUID's answers anew.
+    pub(super) fn prepare_cpuid(&mut self) {
+        self.answers = Answers::new(cpu::cpuid, &self.as_seen());
     }
 
     pub(super) fn rdmsr(&mut self, registers: &mut Registers) -> Served {
@@ -91,7 +116,12 @@ impl Vcpu {
     }
 
     fn accessor(&mut self) -> Accessor<'_> {
-        Accessor { apic: &mut self.apic, identities: &self.shared.identities, tsc: self.tsc }
+        Accessor {
+            apic: &mut self.apic,
+            identities: &self.shared.identities,
+            tsc: self.tsc,
+            misc_enable: self.misc_enable,
+        }
     }
 
     /// An IPI: to the physical cores behind the virtual IDs, one by one.
@@ -120,7 +150,7 @@ impl Vcpu {
                 Delivery::Nmi => slot.post_nmi(),
                 // INIT takes the boot processor to the reset vector (SDM Vol. 3A, 9.4.4), and so to
                 // the firmware: the guest starts again.
-                Delivery::Init if id == 0 => return Served::Stop(Stop::Reset),
+                Delivery::Init if id == 0 => return self.stop(Stop::Reset),
                 Delivery::Init => slot.activity.init(),
                 Delivery::Startup(page) if slot.activity.startup(page) => {}
                 _ => continue,
@@ -134,6 +164,7 @@ impl Vcpu {
         Served::Done
     }
 
+    #[inline(never)]
     pub(super) fn control_register(&mut self, registers: &Registers) -> Served {
         let access = ControlRegisterAccess::decode(self.vmcs.info(InfoField::QUALIFICATION));
         let (0, ControlRegisterOperation::MoveTo { from }) = (access.register, access.operation)
@@ -203,6 +234,7 @@ impl Vcpu {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn xsetbv(&mut self, registers: &Registers) -> Served {
         let index = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);

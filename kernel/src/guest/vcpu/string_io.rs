@@ -94,7 +94,7 @@ fn element(
     linear: u64,
 ) -> Result<Served, Exception> {
     let len = usize::from(width.bytes());
-    let now = vcpu.clock.now();
+    let now = || vcpu.clock.now();
     let mut value = [0; 4];
     let mut places = [GuestPhysical::default(); 4];
     for (offset, place) in places[..len].iter_mut().enumerate() {
@@ -103,7 +103,7 @@ fn element(
     match access.direction {
         IoDirection::In => {
             let Some(mut platform) = vcpu.shared.platform() else { return Ok(Served::Leave) };
-            value = platform.port_read(access.port, width, &now).to_le_bytes();
+            value = platform.port_read(access.port, width, now).to_le_bytes();
             drop(platform);
             for (place, byte) in places.iter().zip(&value[..len]) {
                 // What is not RAM takes no writes.
@@ -120,7 +120,7 @@ fn element(
             }
             let value = u32::from_le_bytes(value);
             let Some(mut platform) = vcpu.shared.platform() else { return Ok(Served::Leave) };
-            let outcome = platform.port_write(access.port, width, value, &now);
+            let outcome = platform.port_write(access.port, width, value, now);
             drop(platform);
             Ok(vcpu.finish_access(outcome))
         }
