@@ -88,6 +88,7 @@ pub struct Absent {
 }
 
 impl Absent {
+    #[inline(always)]
     fn count_port(&mut self, port: u16) {
         self.port_accesses = self.port_accesses.saturating_add(1);
         self.last_port = Some(port);
@@ -112,6 +113,7 @@ enum Target {
 }
 
 impl Target {
+    #[inline(always)]
     fn of(port: u16) -> Option<Self> {
         /// The last of a device's ports.
         const fn last(first: u16, count: u16) -> u16 {
@@ -217,6 +219,29 @@ impl Platform {
             self.absent.count_port(port);
         }
         outcome
+    }
+
+    /// Whether no device has this port.
+    #[inline(always)]
+    pub fn is_absent(port: u16) -> bool {
+        Target::of(port).is_none()
+    }
+
+    /// Whether [`quick_access`](Self::quick_access) may know what reading this port gives.
+    #[inline(always)]
+    pub fn reads_quickly(port: u16) -> bool {
+        port == uart::COM1_PORT + uart::LINE_STATUS || Self::is_absent(port)
+    }
+
+    /// The guest reads a byte at one of the ports that read quickly, or writes one where no device is: what
+    /// is read. `None` where there is more to do: then nothing has been done.
+    #[inline(always)]
+    pub fn quick_access(&mut self, port: u16) -> Option<u8> {
+        if port == uart::COM1_PORT + uart::LINE_STATUS {
+            return self.uart.quick_line_status();
+        }
+        self.absent.count_port(port);
+        Some(u8::MAX)
     }
 
     /// The guest reads `width` at `address`, which is not RAM.

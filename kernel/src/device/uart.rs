@@ -28,6 +28,8 @@ use bitflags::bitflags;
 
 /// First I/O port of COM1.
 pub const COM1_PORT: u16 = 0x3f8;
+/// Offset of the line status register's port.
+pub const LINE_STATUS: u16 = offset::LINE_STATUS as u16;
 /// I/O ports that the chip occupies.
 pub const PORT_COUNT: u16 = 8;
 /// The ISA interrupt of COM1, which is the IOAPIC pin of the same number.
@@ -190,12 +192,14 @@ impl Uart {
         }
     }
 
+    /// Reads the line status, which is what drivers read most, when that changes nothing.
+    #[inline(always)]
+    pub fn quick_line_status(&mut self) -> Option<u8> {
+        (!self.overrun).then(|| self.line_status())
+    }
+
     /// Reads the register at `offset` (0 to 7) from the first port; beyond, all ones.
     pub fn read(&mut self, offset: u8) -> u8 {
-        // What drivers read most changes nothing.
-        if offset == offset::LINE_STATUS && !self.overrun {
-            return self.line_status();
-        }
         let value = match offset {
             offset::DATA if self.divisor_latched() => self.divisor.to_le_bytes()[0],
             offset::DATA => self.receive(),
@@ -371,6 +375,7 @@ impl Uart {
     }
 
     /// Reads LSR, which clears the error bits (DS 8.4).
+    #[inline(always)]
     fn line_status(&mut self) -> u8 {
         let mut status = LineStatus::empty();
         status.set(LineStatus::DATA_READY, self.received() > 0);

@@ -223,6 +223,12 @@ impl Shared {
         }
     }
 
+    /// The devices, if nobody else has them now.
+    #[inline(always)]
+    pub fn try_platform(&self) -> Option<MutexGuard<'_, Platform>> {
+        self.platform.try_lock()
+    }
+
     /// The devices. `None` when a core has died, perhaps with them locked.
     pub fn platform(&self) -> Option<MutexGuard<'_, Platform>> {
         loop {
@@ -242,12 +248,17 @@ impl Shared {
     /// Nobody else gets it either: a core is given to another guest only after all of this one's
     /// have left it, and what is still pending there is taken before.
     pub fn interrupt(&self, id: u32, vector: u8) {
-        if let Some(slot) = self.processors.get(id as usize)
-            && slot.activity.now() == Activity::Running
-            && self.order() != Order::Stop
-        {
-            send_fixed(slot.core, vector);
+        if let Some(core) = self.reached(id) {
+            send_fixed(core, vector);
         }
+    }
+
+    /// The core of a processor that gets interrupts now.
+    #[inline(always)]
+    pub fn reached(&self, id: u32) -> Option<ApicId> {
+        let slot = self.processors.get(id as usize)?;
+        let runs = slot.activity.now() == Activity::Running && self.order() != Order::Stop;
+        runs.then_some(slot.core)
     }
 
     /// Sends a device's interrupt, to the guest's processors alone, whatever the guest has

@@ -33,6 +33,7 @@ const KEPT_WRITABLE: u64 = LVT_VECTOR | LVT_DELIVERY | LVT_STATUS | LVT_PIN | LV
 /// more, and go to the hardware. The others can carry NMI, SMI or ExtINT, or
 /// belong to what guests are not given (machine checks, performance counters):
 /// they are kept, and never take effect.
+#[inline(always)]
 pub fn lvt_write(msr: u32, value: u64) -> LvtWrite {
     if value & !writable(msr) == 0 { accepted(msr, value) } else { LvtWrite::Fault }
 }

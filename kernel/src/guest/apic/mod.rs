@@ -19,7 +19,10 @@ pub use page::{PageRead, page_offset};
 
 use super::control_registers::GeneralProtection;
 use crate::arch::apic::register;
+use crate::arch::msr::Msr;
 use lvt::{Kept, LvtWrite, lvt_write};
+
+const APIC_BASE: u32 = Msr::APIC_BASE.number();
 
 /// What a trapped write asks the caller to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,30 @@ impl LocalApic {
         self.identity.mode = mode;
         identities.set(self.id, self.identity);
         Ok(Effect::Mode(mode))
+    }
+
+    /// A trapped RDMSR of what is known without a search. `None` says nothing of what else it may be.
+    #[inline(always)]
+    pub fn read_quick(&self, msr: u32) -> Option<u32> {
+        match msr {
+            // All of it is in the lower half: the page is where it is after reset.
+            APIC_BASE => Some(self.base() as u32),
+            register::ID if self.mode() == Mode::X2Apic => Some(self.id),
+            _ => None,
+        }
+    }
+
+    /// What a write to the LVT's error entry in x2APIC mode makes the hardware's, the quick way. Whatever
+    /// else it is has to go through [`write_x2apic`](Self::write_x2apic).
+    #[inline(always)]
+    pub fn lvt_passed(&self, msr: u32, value: u64) -> Option<u64> {
+        if msr != register::LVT_ERROR || self.mode() != Mode::X2Apic {
+            return None;
+        }
+        match lvt_write(msr, value) {
+            LvtWrite::Pass(value) => Some(value),
+            _ => None,
+        }
     }
 
     /// A trapped RDMSR of a register in the x2APIC's range.

@@ -1,56 +1,64 @@
 //! A processor's answers, made once: an exit for CPUID is a look into a table.
 
-use super::{EXTENDED, GuestCpu, MAX_BASIC, MAX_EXTENDED, features, filter};
+use super::{EXTENDED, GuestCpu, MAX_BASIC, MAX_EXTENDED, NOTHING, features, filter};
 use core::arch::x86_64::CpuidResult;
 
 /// Leaves whose answer depends on ECX: those are asked for one by one. Leaf 0xD depends on XCR0, too.
 const WITH_SUBLEAVES: [u32; 5] = [4, 7, 0xB, 0xD, 0x1F];
-/// The leaf that shows CR4.OSXSAVE, which a guest changes without an exit.
-const FEATURES: u32 = 1;
 
 const BASIC: usize = MAX_BASIC as usize + 1;
 const ROWS: usize = BASIC + (MAX_EXTENDED - EXTENDED) as usize + 1;
+const _: () = assert!(ROWS <= u64::BITS as usize);
 
 /// What CPUID says of one virtual processor, for each leaf that has one answer. Valid as long as
 /// its APIC is not switched on or off.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    rows: [Option<CpuidResult>; ROWS],
+    rows: [CpuidResult; ROWS],
+    /// Which rows have an answer, a bit for each.
+    known: u64,
     /// What CR4.OSXSAVE adds to ECX of leaf 1.
     osxsave: u32,
 }
 
 impl Answers {
+    /// The leaf that shows CR4.OSXSAVE, which a guest changes without an exit.
+    pub const SHOWS_OSXSAVE: u32 = 1;
+
     /// None yet: each leaf is asked for.
-    pub const NONE: Self = Self { rows: [None; ROWS], osxsave: 0 };
+    pub const NONE: Self = Self { rows: [NOTHING; ROWS], known: 0, osxsave: 0 };
 
     /// Computes them. `guest.osxsave` does not matter.
     pub fn new(host: impl Fn(u32, u32) -> CpuidResult, guest: &GuestCpu) -> Self {
         let guest = GuestCpu { osxsave: false, ..*guest };
         let leaves = (0..=MAX_BASIC).chain(EXTENDED..=MAX_EXTENDED);
-        let mut rows = [None; ROWS];
-        for (row, leaf) in rows.iter_mut().zip(leaves) {
-            let one = !WITH_SUBLEAVES.contains(&leaf);
-            *row = one.then(|| filter(leaf, 0, &host, &guest));
+        let on = filter(Self::SHOWS_OSXSAVE, 0, &host, &GuestCpu { osxsave: true, ..guest });
+        let mut answers = Self { osxsave: on.ecx & features::OSXSAVE, ..Self::NONE };
+        for ((index, row), leaf) in answers.rows.iter_mut().enumerate().zip(leaves) {
+            if !WITH_SUBLEAVES.contains(&leaf) {
+                *row = filter(leaf, 0, &host, &guest);
+                answers.known |= 1 << index;
+            }
         }
-        let on = filter(FEATURES, 0, &host, &GuestCpu { osxsave: true, ..guest });
-        Self { rows, osxsave: on.ecx & features::OSXSAVE }
+        answers
     }
 
-    /// The answer for a leaf, with `osxsave` telling CR4.OSXSAVE. `None` where it depends on more, or
-    /// the leaf is a hypervisor's.
+    /// The answer for a leaf, with CR4.OSXSAVE clear. `None` where it depends on more, or the leaf is a
+    /// hypervisor's.
     #[inline(always)]
-    pub fn get(&self, leaf: u32, osxsave: impl FnOnce() -> bool) -> Option<CpuidResult> {
+    pub fn get(&self, leaf: u32) -> Option<&CpuidResult> {
         let index = match leaf {
             ..=MAX_BASIC => leaf as usize,
             EXTENDED..=MAX_EXTENDED => (leaf - EXTENDED) as usize + BASIC,
             _ => return None,
         };
-        let answer = self.rows[index]?;
-        if leaf == FEATURES && osxsave() {
-            return Some(CpuidResult { ecx: answer.ecx | self.osxsave, ..answer });
-        }
-        Some(answer)
+        (self.known >> index & 1 != 0).then(|| &self.rows[index])
+    }
+
+    /// What CR4.OSXSAVE adds to ECX of leaf [`SHOWS_OSXSAVE`](Self::SHOWS_OSXSAVE).
+    #[inline(always)]
+    pub const fn osxsave(&self) -> u32 {
+        self.osxsave
     }
 }
 
@@ -69,7 +77,10 @@ mod tests {
                 for leaf in (0..0x40).chain(EXTENDED - 2..EXTENDED + 0x20).chain([u32::MAX]) {
                     for (osxsave, subleaf) in [(false, 0), (true, 0), (true, 3)] {
                         let guest = GuestCpu { osxsave, xcr0: 7, ..guest };
-                        if let Some(answer) = answers.get(leaf, || osxsave) {
+                        if let Some(&answer) = answers.get(leaf) {
+                            let shown = osxsave && leaf == Answers::SHOWS_OSXSAVE;
+                            let ecx = if shown { answers.osxsave() } else { 0 };
+                            let answer = CpuidResult { ecx: answer.ecx | ecx, ..answer };
                             assert_eq!(answer, filter(leaf, subleaf, host, &guest), "{leaf:#x}");
                         }
                     }
@@ -82,9 +93,9 @@ mod tests {
     fn what_depends_on_more_is_asked_for() {
         let answers = Answers::new(server, &GUEST);
         for leaf in WITH_SUBLEAVES.into_iter().chain([MAX_BASIC + 1, HYPERVISOR, BULKHEAD]) {
-            assert_eq!(answers.get(leaf, || false), None, "{leaf:#x}");
+            assert_eq!(answers.get(leaf), None, "{leaf:#x}");
         }
-        assert!(answers.get(FEATURES, || false).is_some());
-        assert_eq!(Answers::NONE.get(0, || false), None);
+        assert!(answers.get(Answers::SHOWS_OSXSAVE).is_some());
+        assert_eq!(Answers::NONE.get(0), None);
     }
 }

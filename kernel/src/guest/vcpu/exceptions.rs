@@ -3,7 +3,7 @@
 use super::super::stop::Fault;
 use super::event::{self, Exception};
 use super::{
-    BLOCKED_BY_STI_OR_MOV_SS, PENDING_SINGLE_STEP, Served, TRAP_FLAG, Vcpu, exception_vector,
+    BLOCKED_BY_STI_OR_MOV_SS, Due, PENDING_SINGLE_STEP, Served, TRAP_FLAG, Vcpu, exception_vector,
 };
 use crate::arch::switch::Registers;
 use crate::arch::{cpu, nmi};
@@ -28,7 +28,7 @@ impl Vcpu {
         }
         // A #DB that its own delivery raises comes before an NMI and before the preemption timer (SDM Vol.
         // 3A, table 6-2, and Vol. 3C, 26.5.1): a guest can keep both from ever exiting.
-        self.attend = true;
+        self.due |= Due::ATTEND;
         match (event.kind, event.vector) {
             // The guest's own NMIs are injected: another core wants something of this one, or it
             // is the machine's.

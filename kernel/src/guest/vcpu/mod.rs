@@ -5,6 +5,7 @@ mod event;
 mod exceptions;
 mod local_apic;
 mod processor;
+mod quick;
 mod string_io;
 
 use super::apic::LocalApic;
@@ -28,6 +29,7 @@ use crate::vmx::exit::{ExitReason, failed_entry};
 use crate::vmx::start::{self, Start};
 use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField, RefusedField};
 use alloc::sync::Arc;
+use bitflags::bitflags;
 use event::Exception;
 
 /// Interruptibility: blocking by STI, and by MOV SS (SDM Vol. 3C, table 25-3).
@@ -60,6 +62,17 @@ const INJECT_PANIC: u64 = 0x70_616e_6963;
 /// RAX of the hypercall that makes the next VM entry fail: "entry" in ASCII.
 #[cfg(feature = "inject-panic")]
 const INJECT_FAILED_ENTRY: u64 = 0x65_6e74_7279;
+
+bitflags! {
+    /// What has to be seen to before the next entry.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Due: u8 {
+        /// This processor is to look at what is wanted of it.
+        const ATTEND = 1 << 0;
+        /// The guest has sent it an NMI that it has not taken.
+        const NMI = 1 << 1;
+    }
+}
 
 /// How an exit was served. Fits a register: on the path of every exit.
 #[derive(Clone, Copy)]
@@ -97,10 +110,7 @@ pub struct Vcpu {
     xcr0: u64,
     rdtscp: bool,
     invpcid: bool,
-    /// The guest has sent this processor an NMI that it has not taken.
-    nmi_pending: bool,
-    /// This processor has asked something of itself: to be seen to before the next entry.
-    attend: bool,
+    due: Due,
 }
 
 impl Vcpu {
@@ -129,8 +139,7 @@ impl Vcpu {
             xcr0: vector::XCR0_X87,
             rdtscp: capabilities.has(Secondary::RDTSCP),
             invpcid: capabilities.has(Secondary::INVPCID),
-            nmi_pending: false,
-            attend: false,
+            due: Due::empty(),
         };
         vcpu.choose_msr_bitmap();
         vcpu.prepare_cpuid();
@@ -180,7 +189,9 @@ impl Vcpu {
                 Wanted::Go => break,
             }
         }
-        self.nmi_pending |= self.slot.take_nmi();
+        if self.slot.take_nmi() {
+            self.due |= Due::NMI;
+        }
         true
     }
 
@@ -198,7 +209,7 @@ impl Vcpu {
             vmx::invvpid_all();
         }
         self.apic.init(&self.shared.identities);
-        self.nmi_pending = false;
+        self.due -= Due::NMI;
         self.slot.take_nmi();
         self.vmcs.set_nmi_window(false);
         start::set_guest(&mut self.vmcs, &Start::Real { page })?;
@@ -257,7 +268,7 @@ impl Vcpu {
             | ExitReason::Encls => Served::Inject(Exception::InvalidOpcode),
             ExitReason::PreemptionTimer => {
                 self.vmcs.cancel_exit();
-                self.attend = true;
+                self.due |= Due::ATTEND;
                 Served::Again
             }
             ExitReason::NmiWindow => {
@@ -272,12 +283,15 @@ impl Vcpu {
     /// What has to be seen to before the next entry, and is not there at most exits.
     #[cold]
     fn prepare_entry(&mut self, next: Next, registers: &mut Registers) -> Next {
-        if core::mem::take(&mut self.attend) && next == Next::Resume && !self.attend(registers) {
+        let attend = self.due.contains(Due::ATTEND);
+        self.due -= Due::ATTEND;
+        if attend && next == Next::Resume && !self.attend(registers) {
             return Next::Leave;
         }
-        if self.nmi_pending {
-            self.nmi_pending = !event::inject_nmi(&mut self.vmcs);
-            self.vmcs.set_nmi_window(self.nmi_pending);
+        if self.due.contains(Due::NMI) {
+            let waits = !event::inject_nmi(&mut self.vmcs);
+            self.due.set(Due::NMI, waits);
+            self.vmcs.set_nmi_window(waits);
         }
         next
     }
@@ -310,8 +324,65 @@ impl Vcpu {
 
 impl ExitHandler for Vcpu {
     extern "C" fn handle(&mut self, registers: &mut Registers) -> Next {
-        let start = rdtsc();
+        let start = ticks();
         let field = self.vmcs.info(InfoField::EXIT_REASON) as u32;
+        let done = match field {
+            quick::CPUID => self.quick_cpuid(registers),
+            quick::RDMSR => self.quick_rdmsr(registers),
+            quick::VMCALL => self.quick_vmcall(registers),
+            quick::WRMSR => return self.handle_wrmsr(registers, start),
+            quick::IO => return self.handle_io(registers, start),
+            _ => false,
+        };
+        if done {
+            self.finish_quick(registers, field, start)
+        } else {
+            self.handle_rare(registers, field, start)
+        }
+    }
+}
+
+/// The lower half of the TSC: an exit takes less than 2³² ticks.
+#[inline(always)]
+fn ticks() -> u32 {
+    rdtsc() as u32
+}
+
+impl Vcpu {
+    // These two are apart from the other quick exits, for which the handler would otherwise save the
+    // registers that these need.
+
+    /// Serves WRMSR.
+    #[inline(never)]
+    fn handle_wrmsr(&mut self, registers: &mut Registers, start: u32) -> Next {
+        if self.quick_wrmsr(registers) {
+            self.finish_quick(registers, quick::WRMSR, start)
+        } else {
+            self.handle_rare(registers, quick::WRMSR, start)
+        }
+    }
+
+    /// Serves an I/O instruction.
+    #[inline(never)]
+    fn handle_io(&mut self, registers: &mut Registers, start: u32) -> Next {
+        if self.quick_io(registers) {
+            self.finish_quick(registers, quick::IO, start)
+        } else {
+            self.handle_rare(registers, quick::IO, start)
+        }
+    }
+
+    /// Ends an exit that was served quickly.
+    #[inline(always)]
+    fn finish_quick(&mut self, registers: &mut Registers, field: u32, start: u32) -> Next {
+        self.advance(self.vmcs.info(InfoField::INSTRUCTION_LENGTH));
+        self.slot.statistics.record(field, ticks().wrapping_sub(start));
+        if self.due.is_empty() { Next::Resume } else { self.prepare_entry(Next::Resume, registers) }
+    }
+
+    /// Serves an exit that is not quick.
+    #[inline(never)]
+    fn handle_rare(&mut self, registers: &mut Registers, field: u32, start: u32) -> Next {
         let served = self.serve(field, registers);
         let mut next = match served {
             Served::Done => {
@@ -331,8 +402,8 @@ impl ExitHandler for Vcpu {
             Served::Leave => Next::Leave,
         };
         // Before a pause, or a wait to be started: those are no cost of the exit's.
-        self.slot.statistics.record(field & 0xFFFF, rdtsc().wrapping_sub(start));
-        if self.attend || self.nmi_pending {
+        self.slot.statistics.record(field & 0xFFFF, ticks().wrapping_sub(start));
+        if !self.due.is_empty() {
             next = self.prepare_entry(next, registers);
         }
         next

@@ -2,12 +2,12 @@
 
 use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
-use super::super::cpuid::{self, Answers, CpuidResult, GuestCpu};
+use super::super::cpuid::{self, Answers, GuestCpu};
 use super::super::mmio;
 use super::super::msr::{Accessor, Choice, Effect};
 use super::super::report;
 use super::super::stop::Stop;
-use super::{Served, Vcpu};
+use super::{Due, Served, Vcpu};
 use crate::arch::cpu::{self, cr0, cr4, rdtsc};
 use crate::arch::switch::{Registers, reg};
 use crate::arch::{apic as hardware_apic, vector, vmx};
@@ -20,13 +20,11 @@ const TSS_TYPE: u64 = 0xF;
 const BUSY_TSS_16: u64 = 3;
 
 impl Vcpu {
-    #[inline(always)]
+    /// CPUID of a leaf that has more than one answer.
     pub(super) fn cpuid(&mut self, registers: &mut Registers) -> Served {
         let (leaf, subleaf) = (registers.0[reg::RAX] as u32, registers.0[reg::RCX] as u32);
-        let result = match self.answers.get(leaf, || self.osxsave()) {
-            Some(answer) => answer,
-            None => self.rare_cpuid(leaf, subleaf),
-        };
+        let guest = GuestCpu { osxsave: self.osxsave(), xcr0: self.xcr0, ..self.as_seen() };
+        let result = cpuid::filter(leaf, subleaf, cpu::cpuid, &guest);
         registers.0[reg::RAX] = result.eax.into();
         registers.0[reg::RBX] = result.ebx.into();
         registers.0[reg::RCX] = result.ecx.into();
@@ -34,16 +32,9 @@ impl Vcpu {
         Served::Done
     }
 
-    /// CPUID of a leaf that has more than one answer.
-    #[cold]
-    fn rare_cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
-        let guest = GuestCpu { osxsave: self.osxsave(), xcr0: self.xcr0, ..self.as_seen() };
-        cpuid::filter(leaf, subleaf, cpu::cpuid, &guest)
-    }
-
     /// The guest's CR4.OSXSAVE, which it changes without an exit.
     #[inline(always)]
-    fn osxsave(&self) -> bool {
+    pub(super) fn osxsave(&self) -> bool {
         self.vmcs.read(GuestField::CR4) & cr4::OSXSAVE != 0
     }
 
@@ -82,11 +73,6 @@ impl Vcpu {
     pub(super) fn wrmsr(&mut self, registers: &mut Registers) -> Served {
         let msr = registers.0[reg::RCX] as u32;
         let value = registers.0[reg::RDX] << 32 | registers.0[reg::RAX] & u64::from(u32::MAX);
-        let identities = &self.shared.identities;
-        if let Some(plain) = self.apic.write_plain(msr, value, identities) {
-            self.shared.interrupt(plain.id, plain.vector);
-            return Served::Done;
-        }
         match self.accessor().write(msr, value) {
             Ok(Effect::None) => Served::Done,
             Ok(Effect::Apic(effect)) => self.apic_effect(effect),
@@ -156,7 +142,7 @@ impl Vcpu {
                 _ => continue,
             }
             if id == self.id {
-                self.attend = true;
+                self.due |= Due::ATTEND;
             } else {
                 slot.kick();
             }

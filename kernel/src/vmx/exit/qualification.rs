@@ -30,6 +30,18 @@ pub struct IoInstruction {
 }
 
 impl IoInstruction {
+    /// Port and direction (true: IN) of the plainest kind: a byte, neither string nor REP.
+    #[inline(always)]
+    pub const fn byte(qualification: u64) -> Option<(u16, bool)> {
+        /// Bits 2:0, 4 and 5: size, string, REP.
+        const KIND: u64 = 0b11_0111;
+        const IN: u64 = 1 << 3;
+        if qualification & KIND != 0 {
+            return None;
+        }
+        Some(((qualification >> 16) as u16, qualification & IN != 0))
+    }
+
     /// Reads the exit qualification.
     pub const fn decode(qualification: u64) -> Option<Self> {
         let size = match bits(qualification, 0, 3) {
