@@ -5,13 +5,10 @@ use super::figures::{Figures, Kind};
 
 /// How many times dearer a case may be before that is a failure.
 const TOLERATED: f64 = 1.05;
-/// What is never a failure: with several processors the TSC moves in steps of five, which a batch of ten operations
-/// divides by ten.
-const STEP: f64 = 0.5;
 
-/// Whether a figure has grown by more than is tolerated.
-fn is_dearer(before: f64, now: f64) -> bool {
-    now > before * TOLERATED && now - before > STEP
+/// Whether a figure has grown by more than is tolerated, and by more than it wobbles.
+fn is_dearer(before: f64, now: f64, wobble: f64) -> bool {
+    now > before * TOLERATED && now - before > wobble
 }
 
 /// The cases that have become dearer under Bulkhead, and those whose figure is gone: a line for each. A case that
@@ -25,7 +22,7 @@ pub fn dearer<'a>(
         let before = committed.get(case.name, Kind::Bulkhead)?;
         match now.get(case.name, Kind::Bulkhead) {
             None => Some(format!("{} ({}): no figure any more", case.title, case.name)),
-            Some(now) if is_dearer(before, now) => {
+            Some(now) if is_dearer(before, now, case.wobble) => {
                 let change = if before > 0.0 {
                     format!(", {:.1} % more", (now / before - 1.0) * 100.0)
                 } else {
