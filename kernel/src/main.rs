@@ -4,6 +4,7 @@
 
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
+use bulkhead::arch::cpu;
 use bulkhead::control::{boot, panic};
 use bulkhead::memory::KernelHeap;
 use bulkhead::memory::address_space::DIRECT;
@@ -30,9 +31,10 @@ static CONFIG: BootloaderConfig = {
 entry_point!(start, config = &CONFIG);
 
 fn start(info: &'static mut BootInfo) -> ! {
+    let entry = cpu::rdtsc();
     // SAFETY: this is the boot loader's entry, called once; it maps all memory at DIRECT, as the
     // configuration asks.
-    unsafe { boot::start(info, &HEAP) }
+    unsafe { boot::start(info, &HEAP, entry) }
 }
 
 #[panic_handler]

@@ -3,7 +3,7 @@
 use crate::descriptor::{Blob, BlobIndex, Descriptor, Guest, Options};
 use crate::error::{BundleError, ShortDigest};
 use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
-use crate::limits::MAX_DESCRIPTOR;
+use crate::limits::{MAX_BLOBS, MAX_DESCRIPTOR, MAX_GUESTS};
 
 /// Bytes hashed between two reports of progress.
 const PROGRESS_STEP: usize = 1 << 20;
@@ -13,6 +13,26 @@ const PROGRESS_STEP: usize = 1 << 20;
 pub struct Bundle<'a> {
     bytes: &'a [u8],
     descriptor: Descriptor,
+}
+
+/// Least bytes of an encoded guest and of an encoded blob: what is never left out.
+const LEAST_GUEST: usize = 12;
+const LEAST_BLOB: usize = 8 + 8 + 32;
+/// Bytes of memory for each byte that a descriptor has of texts and lists: a core's number is one byte at the least there,
+/// four in memory.
+const GROWTH: usize = 4;
+
+/// Bytes of heap that [`Bundle::parse`] uses at the most, as the header tells before anything is parsed: for whoever has to
+/// find the memory first. 0 where there is no header.
+pub fn heap_to_parse(bytes: &[u8]) -> usize {
+    let header = bytes.get(..HEADER_LENGTH).and_then(|bytes| postcard::from_bytes(bytes).ok());
+    let Some(Header { magic: MAGIC, version: VERSION, descriptor_length, .. }) = header else {
+        return 0;
+    };
+    let length = descriptor_length.min(MAX_DESCRIPTOR) as usize;
+    let guests = (length / LEAST_GUEST).min(MAX_GUESTS) * size_of::<Guest>();
+    let blobs = (length / LEAST_BLOB).min(MAX_BLOBS) * size_of::<Blob>();
+    guests + blobs + GROWTH * length
 }
 
 impl<'a> Bundle<'a> {

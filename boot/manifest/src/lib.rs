@@ -33,7 +33,7 @@ pub mod limits;
 mod size;
 mod writer;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, heap_to_parse};
 pub use descriptor::{Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart};
 pub use error::{BundleError, GuestFault, ShortDigest};
 pub use fits::{DoesNotFit, Requirements};

@@ -11,6 +11,8 @@
 //! * The threads of a physical core go to one guest, or stay unused.
 //! * Guests that name their cores are placed first, the others in the manifest's order (`cores.rs`).
 //! * A guest's memory is one run, aligned to 2 MiB, from the top of what is free (`memory.rs`).
+//!
+//! What the hypervisor needs for itself is worked out here too ([`footprint`]), as it is not the guests' to have.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -18,6 +20,7 @@ extern crate alloc;
 
 mod cores;
 mod error;
+pub mod footprint;
 mod machine;
 mod memory;
 mod plan;

@@ -7,31 +7,39 @@
 
 use super::cores::{self, Core};
 use super::framebuffer::{Geometry, PixelOrder, TextScreen};
+use super::guest::Boot;
 use super::log as console;
 use super::machine::{self, Machine};
-use super::memory_map::{self, Division, Kept};
+use super::memory_map::{self, Kept, Memory};
 use super::service::{self, Service};
 use super::{clock, plan};
+use crate::arch::apic::ApicId;
 use crate::arch::ioapic::{self, Ioapic};
 use crate::arch::rates::{self, Rates};
 use crate::arch::smp::Trampoline;
 use crate::arch::{apic, cpu, interrupts, local, stack, topology};
 use crate::guest::clock::Clock;
 use crate::guest::mmio;
-use crate::memory::address_space::{MapFailed, TablePool, direct};
-use crate::memory::{FramePool, HostPhysical, KernelHeap};
+use crate::guest::statistics::Grouped;
+use crate::memory::address_space::{AddressSpace, MapFailed, TablePool, direct};
+use crate::memory::{FIRST_PIECE, FRAME_SIZE, FramePool, FrameRange, HostPhysical, KernelHeap};
 use crate::vmx::capability::{Capabilities, ThisProcessor};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bootloader_api::BootInfo;
 use bootloader_api::info::{FrameBuffer, PixelFormat};
 use bulkhead_manifest::Bundle;
+use bulkhead_plan::footprint::{self, Extent, Footprint};
 use core::fmt::Display;
 use core::ops::Range;
 use log::{error, info, warn};
 
 /// Most cores that are used.
-const MAX_CORES: usize = 64;
+const MAX_CORES: usize = footprint::MOST_CORES as usize;
+/// Bytes that the first piece of the heap has for the bundle's descriptor, and for a screen's characters. More takes a
+/// piece of its own.
+const FIRST_FOR_DESCRIPTOR: usize = FIRST_PIECE / 2;
+const FIRST_FOR_SCREEN: usize = FIRST_PIECE / 4;
 /// Interrupts of the service core's timer in a second.
 const SERVICE_TICKS: u64 = 100;
 /// Vectors of the service core.
@@ -43,9 +51,46 @@ struct Rest {
     machine: Machine,
     bundle: Bundle<'static>,
     guests: FramePool,
-    /// What the hypervisor took of the memory.
-    owned: [Range<u64>; 3],
+    own: Own,
+    footprint: Footprint,
     trampoline: Trampoline,
+}
+
+/// What the hypervisor took of the memory.
+struct Own {
+    /// Host-physical, besides what the boot stages have loaded.
+    taken: heapless::Vec<Range<u64>, { footprint::MOST_OWNED as usize }>,
+    /// Bytes of the image, and of what the boot stages leave behind.
+    image: u64,
+    heap: &'static KernelHeap,
+    /// The TSC at the hypervisor's entry.
+    entry: u64,
+}
+
+impl Own {
+    /// Notes that memory is the hypervisor's own.
+    fn note(&mut self, frames: &FrameRange) {
+        let range = frames.start().as_u64()..frames.end().as_u64();
+        if self.taken.push(range).is_err() {
+            refuse("the hypervisor's own memory is in too many pieces: a defect");
+        }
+    }
+
+    /// Gives the heap another piece of so many bytes.
+    fn grow_heap(&mut self, free: &mut FramePool, bytes: usize) {
+        match memory_map::set_aside(free, bytes as u64) {
+            Ok(frames) => self.heap_piece(frames),
+            Err(too_little) => refuse(too_little),
+        }
+    }
+
+    fn heap_piece(&mut self, frames: FrameRange) {
+        self.note(&frames);
+        // SAFETY: the boot loader's tables map all of physical memory at DIRECT, and the hypervisor's what is noted.
+        if !unsafe { self.heap.grow(frames) } {
+            refuse("the heap is in too many pieces: a defect");
+        }
+    }
 }
 
 /// The hypervisor does not start: says why in one line, for the operator and for tools.
@@ -58,33 +103,39 @@ fn refuse(why: impl Display) -> ! {
 ///
 /// # Safety
 /// To be called once, by the boot loader's entry, with its page tables in force: they map all
-/// physical memory at [`direct`]. `heap` is the global allocator, still without memory.
-pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
+/// physical memory at [`direct`]. `heap` is the global allocator, still without memory; `entry` is the TSC at the entry.
+pub unsafe fn start(info: &'static mut BootInfo, heap: &'static KernelHeap, entry: u64) -> ! {
     local::clear();
     console::start();
     console::line(format_args!("Bulkhead {}", env!("CARGO_PKG_VERSION")));
     console::line(format_args!("bulkhead: image base {:#x}", info.kernel_image_offset));
+    // SAFETY: this is the one call.
+    unsafe { heap.start() };
     // SAFETY: the caller's contract: the regions are the boot loader's, and nothing is used yet.
-    let divided = unsafe { memory_map::divide(&info.memory_regions) };
-    let Division { heap: heap_memory, tables, low, guests } = match divided {
-        Ok(division) => division,
-        Err(too_little) => refuse(format_args!(
-            "too little memory: {} MiB are free, 32 MiB are needed for the hypervisor alone",
-            too_little.usable >> 20
-        )),
-    };
-    let owned = [&heap_memory, &tables, &low].map(|r| r.start().as_u64()..r.end().as_u64());
-    // SAFETY: the range is ours alone, and mapped at DIRECT before and after the switch.
-    unsafe {
-        let start = direct(heap_memory.start()).as_u64() as *mut u8;
-        heap.start(start, heap_memory.len() as usize);
+    let memory = unsafe { memory_map::read(&info.memory_regions) };
+    let Memory { mut free, start_up, boot_stages } =
+        memory.unwrap_or_else(|too_little| refuse(too_little));
+    let mut own = Own { taken: heapless::Vec::new(), image: 0, heap, entry };
+    own.note(&start_up);
+
+    let (ramdisk, at) = ramdisk(info).unwrap_or((&[], 0..0));
+    let to_parse = bulkhead_manifest::heap_to_parse(ramdisk);
+    if to_parse > FIRST_FOR_DESCRIPTOR {
+        own.grow_heap(&mut free, to_parse);
     }
-    let ramdisk = ramdisk(info);
     let bundle = Bundle::parse(ramdisk);
-    let range = |bytes: &[u8]| bytes.as_ptr_range().start as u64..bytes.as_ptr_range().end as u64;
     // Without a bundle to say otherwise, the reason for refusing is shown.
     let shown = bundle.as_ref().map_or(true, |bundle| bundle.options().framebuffer_log);
-    let screen = info.framebuffer.take().filter(|_| shown).map_or(0..0, show_on_screen);
+    let framebuffer = info.framebuffer.take().filter(|_| shown);
+    let screen = framebuffer.map_or(0..0, |framebuffer| {
+        let Some(geometry) = geometry(&framebuffer) else { return 0..0 };
+        let (columns, rows) = geometry.characters();
+        let characters = columns * rows;
+        if characters > FIRST_FOR_SCREEN {
+            own.grow_heap(&mut free, characters + FIRST_FOR_SCREEN);
+        }
+        show_on_screen(framebuffer, geometry)
+    });
     if let Err(refusal) = Capabilities::check(&ThisProcessor) {
         refuse(refusal);
     }
@@ -96,68 +147,103 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &KernelHeap) -> ! {
         Ok(machine) => machine,
         Err(error) => refuse(format_args!("the firmware's ACPI tables are of no use: {}", error.0)),
     };
-    let kept = Kept { bundle: range(ramdisk), framebuffer: screen };
+    let bundle = bundle.unwrap_or_else(|error| refuse(error));
 
-    let bundle = match bundle {
-        Ok(bundle) => bundle,
-        Err(error) => refuse(error),
+    let ids = core_ids(&machine);
+    let extent = Extent {
+        cores: ids.len(),
+        ioapics: machine.ioapics.len(),
+        bundle: at.end - at.start,
+        framebuffer: screen.end - screen.start,
     };
+    let footprint = Footprint::new(&extent, plan::demands(&bundle));
+    let main = memory_map::set_aside(&mut free, footprint.bytes())
+        .unwrap_or_else(|too_little| refuse(too_little));
+    let Some((heap_memory, tables)) = main.split(footprint.heap) else {
+        refuse("the hypervisor's own memory cannot be divided: a defect")
+    };
+    own.heap_piece(heap_memory);
+    own.note(&tables);
+    let bundle_frames = at.end.next_multiple_of(FRAME_SIZE) - at.start / FRAME_SIZE * FRAME_SIZE;
+    own.image = boot_stages.saturating_sub(bundle_frames + FIRST_PIECE as u64);
+
+    let kept = Kept { bundle: at, framebuffer: screen };
     // SAFETY: the range is ours alone, and mapped at DIRECT before and after the switch.
     let mut tables = unsafe { TablePool::new(tables) };
     let prepared = (|| -> Result<_, MapFailed> {
-        let mut space = memory_map::build(&machine, owned.clone(), &kept, &mut tables)?;
-        let cores = prepare_cores(&machine, &mut space, &mut tables)?;
-        let startup = memory_map::startup_space(&space, &low, &mut tables)?;
+        let mut space = memory_map::build(&machine, &own.taken, &kept, &mut tables)?;
+        let cores = prepare_cores(&ids, &mut space, &mut tables)?;
+        let startup = memory_map::startup_space(&space, &start_up, &mut tables)?;
         Ok((cores, startup))
     })();
     let (cores, startup) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => refuse(format_args!("the hypervisor's page tables: {error:?}")),
+        Err(error) => refuse(format_args!("the hypervisor's page tables: {error:?}: a defect")),
     };
     // SAFETY: the low frame is ours, below 1 MiB, and mapped by the boot loader's tables; the
     // start-up tables map it one to one.
     let trampoline =
-        unsafe { Trampoline::install(low.start(), direct(low.start()), startup.root()) };
+        unsafe { Trampoline::install(start_up.start(), direct(start_up.start()), startup.root()) };
     let (root, top) = (cores[0].root(), cores[0].stack_top());
     cores::publish(cores, tables);
-    let rest = Box::new(Rest { machine, bundle, guests, owned, trampoline });
+    let rest = Box::new(Rest { machine, bundle, guests: free, own, footprint, trampoline });
     // SAFETY: the new tables map the image, the heap with `rest`, and the stack.
     unsafe { stack::enter(root, top, on_own_stack, Box::into_raw(rest) as u64) }
 }
 
-/// The ramdisk as the boot loader mapped it; empty when there is none.
-fn ramdisk(info: &BootInfo) -> &'static [u8] {
-    let Some(start) = info.ramdisk_addr.as_ref().copied() else { return &[] };
+/// The ramdisk, and where it is in physical memory. `None` when there is none. It is read where all of physical memory is
+/// mapped, by the boot loader and by the hypervisor, which takes few page tables.
+fn ramdisk(info: &BootInfo) -> Option<(&'static [u8], Range<u64>)> {
+    let start = info.ramdisk_addr.as_ref().copied()?;
     let range = start..start.saturating_add(info.ramdisk_len);
-    if !memory_map::is_mapped(&range) {
-        return &[];
-    }
-    // SAFETY: each page is mapped, and the memory is the boot loader's for good: nobody writes it.
-    unsafe { core::slice::from_raw_parts(start as *const u8, info.ramdisk_len as usize) }
+    let at = memory_map::contiguous(&range)?;
+    // SAFETY: each page is there, and the memory is the boot loader's for good: nobody writes it.
+    let bytes = unsafe {
+        core::slice::from_raw_parts(direct(at).as_u64() as *const u8, info.ramdisk_len as usize)
+    };
+    Some((bytes, at.as_u64()..at.as_u64() + info.ramdisk_len))
 }
 
 /// The boot processor first, as the service core, then the others by APIC ID.
-fn prepare_cores(
-    machine: &Machine,
-    space: &mut crate::memory::address_space::AddressSpace,
-    tables: &mut TablePool,
-) -> Result<Vec<Core>, MapFailed> {
+fn core_ids(machine: &Machine) -> Vec<ApicId> {
     let own = topology::apic_id();
     let mut ids: Vec<_> = machine.processors.clone();
     ids.sort_by_key(|id| (id.0 != own, id.0));
     ids.dedup();
     ids.truncate(MAX_CORES);
-    let mut cores = Vec::new();
-    for (index, id) in ids.into_iter().enumerate() {
+    ids
+}
+
+fn prepare_cores(
+    ids: &[ApicId],
+    space: &mut AddressSpace,
+    tables: &mut TablePool,
+) -> Result<Vec<Core>, MapFailed> {
+    let mut cores = Vec::with_capacity(ids.len());
+    for (index, &id) in ids.iter().enumerate() {
         cores.push(Core::prepare(index, id, space, tables)?);
     }
     Ok(cores)
 }
 
+/// Says what the hypervisor has taken of the memory.
+fn report_memory(own: &Own, footprint: &Footprint) {
+    let kib = |bytes: u64| Grouped(bytes.div_ceil(footprint::KIB));
+    info!(
+        "memory: image {} KiB, heap {} KiB, tables and stacks {} KiB of which {} KiB for {} cores",
+        kib(own.image),
+        kib(own.heap.usage().size as u64),
+        // The start-up frame is a table, too.
+        kib(footprint.tables() + FRAME_SIZE),
+        kib(footprint.cores),
+        cores::all().len()
+    );
+}
+
 extern "C" fn on_own_stack(rest: u64) -> ! {
     // SAFETY: `start` made the box and passes it on.
     let rest = *unsafe { Box::from_raw(rest as *mut Rest) };
-    let Rest { machine, bundle, guests, owned, trampoline } = rest;
+    let Rest { machine, bundle, guests, own, footprint, trampoline } = rest;
     // SAFETY: this is the boot processor, on its own stack, with interrupts off.
     unsafe { cores::bring_up_service_core() };
     rates::mask_legacy_pics();
@@ -182,10 +268,9 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         rates.apic_timer_hz / 1000,
         guests.free_bytes() >> 20
     );
-    let placed = match plan::place(&bundle, guests, &owned, clock) {
-        Ok(placed) => placed,
-        Err(error) => refuse(error),
-    };
+    let placed = plan::place(&bundle, guests, &own.taken, &footprint, clock);
+    let (placed, digests) = placed.unwrap_or_else(|error| refuse(error));
+    report_memory(&own, &footprint);
     interrupts::set_handler(TIMER_VECTOR, || {});
     interrupts::set_handler(SERIAL_VECTOR, || {});
     let serial_interrupts = route_serial(&machine);
@@ -194,8 +279,9 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         let ticks = rates.apic_timer_hz / SERVICE_TICKS;
         apic::timer_periodic(TIMER_VECTOR, u32::try_from(ticks).unwrap_or(u32::MAX));
     }
-    let (powered_off, faulted) = Service::new(placed, serial_interrupts).run();
-    service::finish(powered_off, faulted, machine.soft_off)
+    let boot = Boot { entry: own.entry, digests };
+    let (powered_off, faulted) = Service::new(placed, boot, serial_interrupts).run();
+    service::finish(powered_off, faulted, own.heap.usage(), machine.soft_off)
 }
 
 fn start_clock(rates: Rates) -> Clock {
@@ -258,24 +344,28 @@ fn route_serial(machine: &Machine) -> bool {
     interrupts
 }
 
-/// Shows the log on the screen from now on; returns where its pixels are mapped.
-fn show_on_screen(framebuffer: FrameBuffer) -> Range<u64> {
+/// The framebuffer's shape; `None` if text cannot be drawn on it.
+fn geometry(framebuffer: &FrameBuffer) -> Option<Geometry> {
     let info = framebuffer.info();
-    let pixels = framebuffer.into_buffer();
-    let mapped = pixels.as_ptr_range().start as u64..pixels.as_ptr_range().end as u64;
     let order = match info.pixel_format {
         PixelFormat::Rgb => PixelOrder::Rgb,
         PixelFormat::Bgr => PixelOrder::Bgr,
         PixelFormat::U8 => PixelOrder::Grey,
-        _ => return 0..0,
+        _ => return None,
     };
-    let geometry = Geometry {
+    Some(Geometry {
         width: info.width,
         height: info.height,
         stride: info.stride,
         bytes_per_pixel: info.bytes_per_pixel,
         order,
-    };
+    })
+}
+
+/// Shows the log on the screen from now on; returns where its pixels are mapped.
+fn show_on_screen(framebuffer: FrameBuffer, geometry: Geometry) -> Range<u64> {
+    let pixels = framebuffer.into_buffer();
+    let mapped = pixels.as_ptr_range().start as u64..pixels.as_ptr_range().end as u64;
     match TextScreen::new(pixels, geometry) {
         Some(screen) => {
             console::add_screen(Box::leak(Box::new(screen)));

@@ -9,22 +9,21 @@ use crate::arch::msr::Msr;
 use crate::arch::{nmi, protection, smp, vmx};
 use crate::guest::run::{self, Partition};
 use crate::memory::address_space::{
-    AddressSpace, MapFailed, STACKS, TablePool, Use, WINDOW, direct,
+    AddressSpace, MapFailed, STACKS, TablePool, Use, Window, direct,
 };
-use crate::memory::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual};
+use crate::memory::{FRAME_SIZE, HostPhysical, HostVirtual};
 use crate::vmx::capability::{
     Capabilities, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON, ThisProcessor, Unusable,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bulkhead_plan::footprint::{
+    FRAME, INTERRUPT_STACK, INTERRUPT_STACKS, MAIN_STACK, STACKS_STRIDE,
+};
 use core::sync::atomic::{AtomicU8, Ordering};
 use spin::{Mutex, Once};
 
-/// Bytes of a core's main stack, and of each of its interrupt stacks.
-const STACK_SIZE: u64 = 64 << 10;
-const INTERRUPT_STACK_SIZE: u64 = 16 << 10;
-/// Host-virtual room for one core's stacks and the guard pages below each.
-const STACKS_PER_CORE: u64 = 1 << 20;
+const _: () = assert!(INTERRUPT_STACKS == ist::COUNT as u64 && FRAME == FRAME_SIZE);
 
 /// Vector of the service core's doorbell: "look around". Other cores are reached by NMI.
 pub const DOORBELL_VECTOR: u8 = 0x20;
@@ -141,16 +140,9 @@ impl Core {
         self.space.lock().root()
     }
 
-    /// Maps a guest's RAM in this core's window. The core must be parked; it sees the
-    /// window when it takes the guest up.
-    pub fn open_window(&self, frames: &FrameRange) -> Result<(), MapFailed> {
-        let range = frames.start().as_u64()..frames.end().as_u64();
-        let mut space = self.space.lock();
-        if space.translate(HostVirtual::new(WINDOW)) == Some(frames.start()) {
-            // A guest that starts again on its core finds its window open.
-            return Ok(());
-        }
-        space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, &mut tables().lock())
+    /// Opens this core's window to a guest's RAM. The core must be parked; it sees it when it takes the guest up.
+    pub fn open(&self, window: &Window) {
+        self.space.lock().open(window);
     }
 
     /// Gives a parked core processor `id` of a guest to run. Says whether it was parked.
@@ -177,7 +169,7 @@ fn map_stacks(
     space: &mut AddressSpace,
     tables: &mut TablePool,
 ) -> Result<Stacks, MapFailed> {
-    let mut next = STACKS + index as u64 * STACKS_PER_CORE;
+    let mut next = STACKS + index as u64 * STACKS_STRIDE;
     let mut one = |size: u64| {
         // The page below stays unmapped: an overflow is a fault, not a corruption.
         let bottom = next + FRAME_SIZE;
@@ -188,10 +180,10 @@ fn map_stacks(
         next = bottom + size;
         Ok(StackBounds { bottom, top: next })
     };
-    let main = one(STACK_SIZE)?;
+    let main = one(MAIN_STACK)?;
     let mut interrupt = [0; ist::COUNT];
     for top in &mut interrupt {
-        *top = one(INTERRUPT_STACK_SIZE)?.top;
+        *top = one(INTERRUPT_STACK)?.top;
     }
     Ok(Stacks { main, interrupt })
 }

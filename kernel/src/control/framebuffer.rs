@@ -57,6 +57,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Characters in a line, and lines.
+    pub const fn characters(&self) -> (usize, usize) {
+        (self.width / CELL_WIDTH, self.height / CELL_HEIGHT)
+    }
+
     /// Bytes from the first pixel to behind the last; `None` when the numbers contradict each other.
     fn bytes(&self) -> Option<usize> {
         if self.width > self.stride || self.bytes_per_pixel < self.order.colour_bytes() {
@@ -82,7 +87,7 @@ impl<'a> TextScreen<'a> {
     /// A blank screen; `None` when `pixels` is too small for `geometry`, or that for one character.
     pub fn new(pixels: &'a mut [u8], geometry: Geometry) -> Option<Self> {
         let pixels = pixels.get_mut(..geometry.bytes()?)?;
-        let (columns, rows) = (geometry.width / CELL_WIDTH, geometry.height / CELL_HEIGHT);
+        let (columns, rows) = geometry.characters();
         if columns == 0 || rows == 0 {
             return None;
         }

@@ -6,11 +6,12 @@ use crate::arch::cpu;
 use crate::device::platform::Platform;
 use crate::guest::run::Partition;
 use crate::guest::shared::Shared;
+use crate::guest::startup::Started;
 use crate::guest::statistics::{Exits, Grouped};
 use crate::guest::stop::{Fault, Stop};
-use crate::memory::address_space::MapFailed;
 use crate::vmx::exit::ExitReason;
 use alloc::sync::Arc;
+use bulkhead_plan::footprint::{KIB, Own};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use log::{error, info};
@@ -55,8 +56,6 @@ impl fmt::Display for Life {
 enum CannotStart {
     /// Its memory is not there.
     NoMemory,
-    /// Its memory cannot be mapped.
-    Window(MapFailed),
     /// One of its cores is not waiting for work.
     Core(usize, State),
 }
@@ -65,7 +64,6 @@ impl fmt::Display for CannotStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMemory => f.write_str("its memory is gone"),
-            Self::Window(error) => write!(f, "its memory cannot be mapped: {error:?}"),
             Self::Core(index, state) => write!(f, "its core {index} is {state:?}"),
         }
     }
@@ -86,16 +84,53 @@ pub struct Guest {
     /// Restarts in the current period, and the second in which that began.
     restarts: u32,
     period: u64,
+    /// What is to be said of its first start, once it has been.
+    boot: Option<Boot>,
+}
+
+/// What has been before the guests start, in ticks of the TSC.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    /// The TSC at the hypervisor's entry.
+    pub entry: u64,
+    /// Checking the digests of all guests' files.
+    pub digests: u64,
 }
 
 impl Guest {
-    /// Starts a guest in its place.
-    pub fn start(placed: Placed) -> Self {
+    /// Starts a guest in its place, for the first time.
+    pub fn start(placed: Placed, boot: Boot) -> Self {
+        let Own { heap, tables, ept } = placed.own;
+        info!(
+            "memory: guest {}: {} KiB, and {} KiB of EPT",
+            placed.name,
+            Grouped((heap + tables).div_ceil(KIB)),
+            Grouped(ept.div_ceil(KIB))
+        );
         let run = Arc::new(partition(&placed));
         let period = placed.clock.now().unix_seconds;
-        let mut guest = Self { placed, run, life: Life::Faulted, restarts: 0, period };
+        let (life, restarts) = (Life::Faulted, 0);
+        let mut guest = Self { placed, run, life, restarts, period, boot: Some(boot) };
         guest.launch();
         guest
+    }
+
+    /// Says what the first start has cost, once the guest's first processor has entered it.
+    pub fn report_start(&mut self) {
+        let Some(Boot { entry, digests }) = self.boot else { return };
+        let Some(Started { scrubbing, copying, at }) = self.shared().startup.started() else {
+            return;
+        };
+        self.boot = None;
+        info!(
+            "guest {}: first instruction {} ticks after the hypervisor's entry, of which {} for digests, {} for \
+             scrubbing, {} for copying its image",
+            self.name(),
+            Grouped(at.wrapping_sub(entry)),
+            Grouped(digests),
+            Grouped(scrubbing),
+            Grouped(copying)
+        );
     }
 
     /// Its name, from the manifest.
@@ -148,7 +183,8 @@ impl Guest {
             if core.state() != State::Parked {
                 return Err(CannotStart::Core(core.index, core.state()));
             }
-            core.open_window(&frames).map_err(CannotStart::Window)
+            core.open(&self.placed.window);
+            Ok(())
         });
         if let Err(error) = ready {
             self.placed.frames = Some(frames);
@@ -225,6 +261,9 @@ impl Guest {
     /// Says how the run ended, and starts the guest again if that is its policy. To be called once
     /// it [has ended](Self::has_ended).
     pub fn conclude(&mut self) {
+        self.report_start();
+        // Of a run that was never entered there is nothing to say.
+        self.boot = None;
         let name = &self.placed.name;
         let again = match &self.shared().take_end() {
             Some(Ok(Stop::PowerOff)) => {

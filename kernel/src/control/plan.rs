@@ -4,10 +4,13 @@ use super::cores::{self, Core, State};
 use crate::arch::topology;
 use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
+use crate::guest::startup::timed;
+use crate::memory::address_space::{MapFailed, Window};
 use crate::memory::{FramePool, FrameRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart};
+use bulkhead_plan::footprint::{Demand, Footprint, Own};
 use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
 use core::ops::Range;
@@ -35,6 +38,10 @@ pub struct Placed {
     pub clock: Clock,
     /// Its RAM, while it does not run.
     pub frames: Option<FrameRange>,
+    /// The window to its RAM.
+    pub window: Window,
+    /// What the hypervisor has set aside for it.
+    pub own: Own,
 }
 
 /// The guests cannot be placed.
@@ -46,6 +53,8 @@ pub enum CannotPlace {
     Plan(CannotPlan),
     /// A core or memory of the plan's is not there: a defect.
     Planned(String),
+    /// The memory that was set aside for page tables is not enough, or in use: a defect.
+    Window(String, MapFailed),
     /// A kernel kind that this hypervisor does not know.
     Kind(String),
 }
@@ -58,6 +67,9 @@ impl fmt::Display for CannotPlace {
             Self::Planned(name) => {
                 write!(f, "guest \"{name}\": what is planned for it is not free: a defect")
             }
+            Self::Window(name, error) => {
+                write!(f, "guest \"{name}\": its memory cannot be mapped: {error:?}: a defect")
+            }
             Self::Kind(name) => write!(f, "guest \"{name}\": its kind of kernel is not known here"),
         }
     }
@@ -65,7 +77,8 @@ impl fmt::Display for CannotPlace {
 
 /// Makes the plan, logs it, and takes what it gives to each guest out of the free memory. Then checks each guest's files.
 ///
-/// `hypervisor` is what the hypervisor keeps of the memory, for the log.
+/// `hypervisor` is what the hypervisor keeps of the memory, for the log; `footprint` what of it is each guest's. Says how
+/// many ticks the digests took.
 ///
 /// # Errors
 /// The first guest that cannot have what it wants, or whose files are damaged.
@@ -73,16 +86,23 @@ pub fn place(
     bundle: &Bundle<'static>,
     mut pool: FramePool,
     hypervisor: &[Range<u64>],
+    footprint: &Footprint,
     clock: Clock,
-) -> Result<Vec<Placed>, CannotPlace> {
+) -> Result<(Vec<Placed>, u64), CannotPlace> {
     let machine = machine(&pool, hypervisor);
     info!("plan: {machine}");
     let plan = Plan::new(&machine, &requests(bundle)?).map_err(CannotPlace::Plan)?;
     for line in plan.to_string().lines() {
         info!("plan: {line}");
     }
-    let mut placed = Vec::new();
-    for (index, (guest, share)) in bundle.guests().iter().zip(plan.guests).enumerate() {
+    let (mut placed, mut digests) = (Vec::new(), 0);
+    let mut checked = |index| {
+        let (file, ticks) = timed(|| checked(bundle, index));
+        digests += ticks;
+        file
+    };
+    let guests = bundle.guests().iter().zip(plan.guests).zip(&footprint.guests);
+    for (index, ((guest, share), &own)) in guests.enumerate() {
         let Share { name, cores, memory, .. } = share;
         let kind = match guest.kind {
             KernelKind::BzImage => Kind::BzImage,
@@ -96,21 +116,25 @@ pub fn place(
             cores.iter().map(|core| cores::all().get(usize::try_from(core.number).ok()?)).collect();
         let cores = cores.ok_or_else(planned)?;
         let frames = pool.take_at(memory).ok_or_else(planned)?;
+        let window = Window::new(&frames, &mut cores::tables().lock())
+            .map_err(|error| CannotPlace::Window(name.clone(), error))?;
         placed.push(Placed {
             name,
             cores,
             restart: guest.restart == Restart::OnReset,
             kind,
-            kernel: checked(bundle, guest.kernel)?,
-            initrd: guest.initrd.map(|index| checked(bundle, index)).transpose()?,
+            kernel: checked(guest.kernel)?,
+            initrd: guest.initrd.map(&mut checked).transpose()?,
             command_line: guest.command_line.clone(),
             // VPID 0 is the hypervisor's (SDM Vol. 3C, 29.1).
             vpid: u16::try_from(index + 1).unwrap_or(u16::MAX),
             clock,
             frames: Some(frames),
+            window,
+            own,
         });
     }
-    Ok(placed)
+    Ok((placed, digests))
 }
 
 /// This machine, as the plan sees it.
@@ -157,6 +181,18 @@ fn requests(bundle: &Bundle<'_>) -> Result<Vec<Request>, CannotPlace> {
         })
     };
     bundle.guests().iter().map(request).collect()
+}
+
+/// What the bundle's guests make the hypervisor need memory for.
+pub fn demands(bundle: &Bundle<'_>) -> impl Iterator<Item = Demand> {
+    bundle.guests().iter().map(|guest| {
+        let kernel = bundle.blob(guest.kernel).map_or(0, |blob| blob.name.len());
+        Demand {
+            cores: guest.cores.count(),
+            memory: guest.memory,
+            text: guest.name.len() + kernel + guest.command_line.len(),
+        }
+    })
 }
 
 /// A blob, after its digest has been checked.

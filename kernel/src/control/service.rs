@@ -2,14 +2,17 @@
 
 use super::commands::{self, Command, MAX_COMMAND, Order};
 use super::consoles::{self, Consoles, Typed, answer, refuse};
-use super::guest::{Guest, Life};
+use super::guest::{Boot, Guest, Life};
 use super::log as console;
 use super::panic;
 use super::plan::Placed;
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
+use crate::guest::statistics::Grouped;
+use crate::memory::HeapUse;
 use alloc::format;
 use alloc::vec::Vec;
+use bulkhead_plan::footprint::KIB;
 use log::info;
 
 /// What the service core serves.
@@ -20,9 +23,9 @@ pub struct Service {
 
 impl Service {
     /// Starts all guests. `serial_interrupts` says whether the serial port interrupts.
-    pub fn new(placed: Vec<Placed>, serial_interrupts: bool) -> Self {
+    pub fn new(placed: Vec<Placed>, boot: Boot, serial_interrupts: bool) -> Self {
         let consoles = Consoles::new(placed.len(), serial_interrupts);
-        let guests = placed.into_iter().map(Guest::start).collect();
+        let guests = placed.into_iter().map(|placed| Guest::start(placed, boot)).collect();
         let mut service = Self { guests, consoles };
         // The first may not have started.
         service.attach_next(true);
@@ -38,6 +41,7 @@ impl Service {
             busy |= self.pass_input();
             let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
+                guest.report_start();
                 // What it wrote last comes before what is said of its end.
                 if guest.has_ended() && !consoles::has_output(guest) {
                     guest.conclude();
@@ -151,8 +155,10 @@ impl Service {
 }
 
 /// Says how it ended, and switches the machine off.
-pub fn finish(powered_off: usize, faulted: usize, soft_off: Option<SoftOff>) -> ! {
+pub fn finish(powered_off: usize, faulted: usize, heap: HeapUse, soft_off: Option<SoftOff>) -> ! {
     panic::wait_for_reports();
+    let [most, size] = [heap.most, heap.size].map(|bytes| Grouped((bytes as u64).div_ceil(KIB)));
+    info!("memory: at most {most} KiB of the heap's {size} KiB were in use");
     let strays = interrupts::unexpected();
     if strays > 0 {
         info!("interrupts that nobody expected: {strays}");

@@ -13,6 +13,7 @@ pub mod msr;
 pub mod report;
 pub mod run;
 pub mod shared;
+pub mod startup;
 pub mod statistics;
 pub mod stop;
 pub mod tsc;

@@ -4,6 +4,7 @@
 use super::clock::Clock;
 use super::loader::{self, Image, LoadError};
 use super::shared::{Shared, Slot, Wanted};
+use super::startup::{Timed, timed};
 use super::vcpu::{INTERCEPTED, Vcpu};
 use super::{acpi, control_registers, layout, msr};
 use crate::arch::descriptors::HostSegments;
@@ -218,7 +219,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     let mut vcpu =
         Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);
     // SAFETY: the caller's contract; the VMCS has been set up for this core and `Vcpu`.
-    unsafe { enter(&mut vcpu, &mut registers, slot) };
+    unsafe { enter(&mut vcpu, &mut registers, partition, slot) };
     // SAFETY: the region is this run's VMCS. A failure leaves the frame lost, not shared.
     if unsafe { vmx::vmclear(region) }.is_ok() {
         // SAFETY: the VMCS is clear.
@@ -231,7 +232,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
 ///
 /// # Safety
 /// The VMCS is current, its host state this core's, and interrupts are off.
-unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, slot: &Slot) {
+unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, partition: &Partition, slot: &Slot) {
     // SAFETY: the core is about to run a guest, and root mode uses none of what is reset.
     unsafe {
         apic::reset_for_guest();
@@ -245,6 +246,9 @@ unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, slot: &Slot) {
     // In this order: what has been ordered since is found by one or the other.
     nmi::set_guest(true);
     if vcpu.attend(registers) {
+        if slot.id == 0 {
+            partition.shared.startup.entered(cpu::rdtsc());
+        }
         // SAFETY: the caller's contract; EPT maps the guest's own frames alone.
         if let Ended::EntryFailed { .. } = unsafe { switch::run(vcpu, registers) } {
             vcpu.entry_failed();
@@ -268,28 +272,33 @@ impl Partition {
     /// As [`run`].
     unsafe fn prepare(&self, core: &Core<'_>) -> Result<loader::Entry, StartError> {
         let frames = self.frames.lock().take().ok_or(StartError::NoMemory)?;
+        let window = HostVirtual::new(address_space::WINDOW);
         // SAFETY: the caller's contract.
-        let ram = unsafe { GuestRam::new(frames, HostVirtual::new(address_space::WINDOW)) };
+        let (ram, scrubbing) = timed(|| unsafe { GuestRam::new(frames, window) });
         let mut frames = RunFrames { pool: core.tables, taken: Vec::new() };
         let loaded = self.load(&ram, core, &mut frames);
         // Also after a failure: then it goes back at once.
         *self.held.lock() = Some(Held { ram, frames });
-        let (prepared, entry) = loaded?;
+        let (prepared, entry, copying) = loaded?;
+        self.shared.startup.prepared(scrubbing, copying);
         self.prepared.call_once(|| prepared);
         Ok(entry)
     }
 
+    /// Loads the kernel, and builds what its processors have in common. Says how many ticks the loading has written.
     fn load(
         &self,
         ram: &GuestRam,
         core: &Core<'_>,
         frames: &mut RunFrames,
-    ) -> Result<(Prepared, loader::Entry), StartError> {
+    ) -> Result<(Prepared, loader::Entry, u64), StartError> {
         let Self { kernel, initrd, .. } = *self;
         let image = Image { kernel, initrd, command_line: &self.command_line };
         // SAFETY: the view goes to the guest's cores, which leave before `held` is given up.
         let mut view = unsafe { ram.view() };
-        let entry = loader::load(self.kind, &image, ram.layout(), &mut view)?;
+        let mut written = Timed::new(&mut view);
+        let entry = loader::load(self.kind, &image, ram.layout(), &mut written)?;
+        let copying = written.ticks();
         let tables = acpi::build(self.shared.count())?;
         view.write(GuestPhysical::new(layout::ACPI_TABLES.start), &tables.bytes)
             .map_err(LoadError::from)?;
@@ -313,7 +322,7 @@ impl Partition {
             cr4_mask: control_registers::CR4_OWNED,
             exceptions: INTERCEPTED,
         };
-        Ok((Prepared { ram: view, bitmaps, confinement }, entry))
+        Ok((Prepared { ram: view, bitmaps, confinement }, entry, copying))
     }
 
     /// A processor has left. The last one wipes the RAM, and gives it and all else back.

@@ -3,6 +3,7 @@
 use super::activity::{Activity, SharedActivity};
 use super::apic::{Address, Identities};
 use super::run::StartError;
+use super::startup::Startup;
 use super::statistics::{Exits, Statistics};
 use super::stop::Stop;
 use crate::arch::apic::{ApicId, send_fixed};
@@ -113,6 +114,8 @@ pub struct Shared {
     platform: Mutex<Platform>,
     /// What its processors answer to.
     pub identities: Identities,
+    /// What its start has cost.
+    pub startup: Startup,
     /// Wakes the service core.
     pub doorbell: fn(),
     order: AtomicU8,
@@ -136,6 +139,7 @@ impl Shared {
             identities: Identities::new(processors.len() as u32),
             processors,
             platform: Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC))),
+            startup: Startup::default(),
             doorbell,
             order: AtomicU8::new(Order::Run as u8),
             abandoned: AtomicBool::new(false),

@@ -13,9 +13,9 @@
 
 use super::{FRAME_SIZE, FrameRange, HostPhysical, HostVirtual, LARGE_FRAME_SIZE};
 use crate::arch::cpu;
-use alloc::vec::Vec;
 use core::ops::Range;
 use x86_64::structures::paging::mapper::{MapToError, MappedFrame, TranslateResult};
+use x86_64::structures::paging::page_table::PageTableEntry;
 use x86_64::structures::paging::{
     FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags, PhysFrame, Size2MiB,
     Size4KiB, Translate,
@@ -85,7 +85,8 @@ pub enum MapFailed {
 pub struct TablePool {
     next: u64,
     end: u64,
-    given_back: Vec<HostPhysical>,
+    /// The frame that came back last; each begins with the address of the one before, or 0.
+    given_back: u64,
 }
 
 impl TablePool {
@@ -95,19 +96,22 @@ impl TablePool {
     /// The range must be mapped writable at [`direct`] for ever.
     pub unsafe fn new(range: FrameRange) -> Self {
         let (next, end) = (range.start().as_u64(), range.end().as_u64());
-        Self { next, end, given_back: Vec::new() }
+        Self { next, end, given_back: 0 }
     }
 
     /// A frame of zeroes.
     pub fn allocate(&mut self) -> Option<HostPhysical> {
-        let frame = match self.given_back.pop() {
-            Some(frame) => frame,
-            None if self.next < self.end => {
-                let frame = HostPhysical::new(self.next);
-                self.next += FRAME_SIZE;
-                frame
-            }
-            None => return None,
+        let frame = if self.given_back != 0 {
+            let frame = HostPhysical::new(self.given_back);
+            // SAFETY: the frame is this pool's and mapped; `give_back` wrote the address.
+            self.given_back = unsafe { *(direct(frame).as_u64() as *const u64) };
+            frame
+        } else if self.next < self.end {
+            let frame = HostPhysical::new(self.next);
+            self.next += FRAME_SIZE;
+            frame
+        } else {
+            return None;
         };
         // SAFETY: the frame is this pool's and mapped, by `new`'s contract; nobody else has it.
         unsafe {
@@ -121,7 +125,9 @@ impl TablePool {
     /// # Safety
     /// Nothing may use the frame any more, no processor's structure among them.
     pub unsafe fn give_back(&mut self, frame: HostPhysical) {
-        self.given_back.push(frame);
+        // SAFETY: the frame is this pool's and mapped, and nobody else uses it, by the caller's contract.
+        unsafe { *(direct(frame).as_u64() as *mut u64) = self.given_back };
+        self.given_back = frame.as_u64();
     }
 }
 
@@ -130,6 +136,25 @@ unsafe impl FrameAllocator<Size4KiB> for TablePool {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let frame = self.allocate()?;
         Some(PhysFrame::containing_address(PhysAddr::new(frame.as_u64())))
+    }
+}
+
+/// The page tables of a guest's memory, as the cores of this guest see it at [`WINDOW`]: what is in that entry of the top
+/// level. They live for ever, as a guest's memory is the same in each of its runs.
+pub struct Window(PageTableEntry);
+
+impl Window {
+    /// Makes the tables for a window to `frames`.
+    pub fn new(frames: &FrameRange, tables: &mut TablePool) -> Result<Self, MapFailed> {
+        let mut space = AddressSpace::new(tables).ok_or(MapFailed::NoMemory)?;
+        let range = frames.start().as_u64()..frames.end().as_u64();
+        space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, tables)?;
+        // SAFETY: the root is a PML4 of this function's, mapped at DIRECT.
+        let root = unsafe { &*(direct(space.root).as_u64() as *const PageTable) };
+        let entry = root[VirtAddr::new(WINDOW).p4_index()].clone();
+        // SAFETY: no core has ever loaded this root.
+        unsafe { tables.give_back(space.root) };
+        Ok(Self(entry))
     }
 }
 
@@ -207,20 +232,11 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Copies one page's mapping from the tables that are in force, with the rights in `keep`.
-    fn adopt_page(
-        &mut self,
-        page: u64,
-        keep: PageTableFlags,
-        tables: &mut TablePool,
-    ) -> Result<bool, MapFailed> {
+    /// Copies one page's mapping from the tables that are in force.
+    fn adopt_page(&mut self, page: u64, tables: &mut TablePool) -> Result<bool, MapFailed> {
         let Some((physical, flags)) = translate(HostVirtual::new(page)) else { return Ok(false) };
-        let forced = if keep.contains(PageTableFlags::WRITABLE) {
-            PageTableFlags::empty()
-        } else {
-            PageTableFlags::NO_EXECUTE
-        };
-        let flags = PageTableFlags::PRESENT | forced | flags & keep;
+        let rights = PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
+        let flags = PageTableFlags::PRESENT | flags & rights;
         // SAFETY: the same page with the same rights as now.
         unsafe {
             map_page::<Size4KiB>(&mut self.mapper(), page, physical.as_u64(), flags, tables)?;
@@ -228,23 +244,12 @@ impl AddressSpace {
         Ok(true)
     }
 
-    /// Copies the mappings of a range of pages from the tables that are in force; returns how many.
-    /// They keep their rights, or become data that is only read.
-    pub fn adopt(
-        &mut self,
-        range: Range<u64>,
-        read_only: bool,
-        tables: &mut TablePool,
-    ) -> Result<usize, MapFailed> {
-        let keep = if read_only {
-            PageTableFlags::NO_EXECUTE
-        } else {
-            PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE
-        };
+    /// Copies the mappings of a range of pages from the tables that are in force, with their rights; returns how many.
+    pub fn adopt(&mut self, range: Range<u64>, tables: &mut TablePool) -> Result<usize, MapFailed> {
         let mut adopted = 0;
         let mut page = range.start & !(FRAME_SIZE - 1);
         while page < range.end {
-            adopted += usize::from(self.adopt_page(page, keep, tables)?);
+            adopted += usize::from(self.adopt_page(page, tables)?);
             // The image may end at the very top of the address space.
             let Some(next) = page.checked_add(FRAME_SIZE) else { break };
             page = next;
@@ -252,10 +257,12 @@ impl AddressSpace {
         Ok(adopted)
     }
 
-    /// Translates in this address space.
-    pub fn translate(&mut self, at: HostVirtual) -> Option<HostPhysical> {
-        let at = VirtAddr::try_new(at.as_u64()).ok()?;
-        self.mapper().translate_addr(at).map(|p| HostPhysical::new(p.as_u64()))
+    /// Opens a window to a guest's memory, instead of the one that was open. A core that runs in this address space sees
+    /// it when it loads CR3 the next time.
+    pub fn open(&mut self, window: &Window) {
+        // SAFETY: the root is a PML4 that this value owns, mapped at DIRECT.
+        let root = unsafe { &mut *(direct(self.root).as_u64() as *mut PageTable) };
+        root[VirtAddr::new(WINDOW).p4_index()] = window.0.clone();
     }
 
     /// Makes this the address space of the calling core.

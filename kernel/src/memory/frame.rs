@@ -38,6 +38,16 @@ impl FrameRange {
     pub fn end(&self) -> HostPhysical {
         HostPhysical::new(self.start.as_u64() + self.len)
     }
+
+    /// Makes two of it, of which the first has `len` bytes: whole frames, and fewer than all of them.
+    pub fn split(self, len: u64) -> Option<(Self, Self)> {
+        let rest = self.len.checked_sub(len).filter(|&rest| rest > 0)?;
+        if len == 0 || !len.is_multiple_of(FRAME_SIZE) {
+            return None;
+        }
+        let middle = HostPhysical::new(self.start.as_u64() + len);
+        Some((Self { start: self.start, len }, Self { start: middle, len: rest }))
+    }
 }
 
 /// Free physical memory.
@@ -109,6 +119,15 @@ impl FramePool {
     /// Returns memory to the pool. Its contents must have been wiped by the owner.
     pub fn give_back(&mut self, range: FrameRange) {
         self.insert(range.start.as_u64()..range.start.as_u64() + range.len);
+    }
+
+    /// The most bytes, whole frames, that [`take`](Self::take) could give in one piece below `limit`.
+    pub fn longest(&self, limit: u64) -> u64 {
+        self.free
+            .iter()
+            .map(|piece| piece.end.min(limit).saturating_sub(piece.start))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Free bytes in all.
@@ -191,6 +210,25 @@ mod tests {
         assert!(pool.take_at(MIB..4 * MIB).is_some() && pool.take_at(8 * MIB..16 * MIB).is_some());
         pool.give_back(taken);
         assert!(pool.take_at(4 * MIB..8 * MIB).is_some());
+    }
+
+    #[test]
+    fn what_is_split_is_the_same_memory() {
+        let mut pool = pool(core::slice::from_ref(&(0..8 * MIB)));
+        assert_eq!((pool.longest(u64::MAX), pool.longest(3 * MIB)), (8 * MIB, 3 * MIB));
+        let all = |pool: &mut FramePool| pool.take(8 * MIB, MIB, u64::MAX).unwrap();
+        let (low, high) = all(&mut pool).split(FRAME_SIZE).unwrap();
+        assert_eq!((low.start().as_u64(), low.end()), (0, high.start()));
+        assert_eq!((high.end().as_u64(), high.len()), (8 * MIB, 8 * MIB - FRAME_SIZE));
+        pool.give_back(high);
+        pool.give_back(low);
+        for bad in [0, 1, 8 * MIB, 9 * MIB] {
+            let whole = all(&mut pool);
+            let range = whole.start().as_u64()..whole.end().as_u64();
+            assert_eq!(whole.split(bad), None);
+            // SAFETY: the numbers are never used as memory; what was not split is lost.
+            unsafe { pool.add(range) };
+        }
     }
 
     #[test]

@@ -15,5 +15,5 @@ pub use frame::{FramePool, FrameRange};
 pub use guest_memory::TestMemory;
 pub use guest_memory::{GuestMemory, NotRam};
 pub use guest_ram::{GuestRam, RamView};
-pub use heap::KernelHeap;
+pub use heap::{FIRST_PIECE, HeapUse, KernelHeap};
 pub use ram_layout::{HIGH_RAM_START, LOW_RAM_END, RamLayout};

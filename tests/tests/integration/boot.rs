@@ -1,8 +1,9 @@
 //! Images that boot, and machines that Bulkhead cannot run on.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use bulkhead_tests::{Boot, DEMO, Guest};
 use libtest_mimic::Trial;
+use xtask::bench::{cases, heard};
 use xtask::image::Firmware;
 
 use crate::trial;
@@ -35,6 +36,22 @@ pub fn trials() -> Vec<Trial> {
                 "this machine has one core only; the service core needs one and a guest needs one",
             ])
         }),
+        trial("boot::the_hypervisor_is_as_small_and_as_quick_to_start_as_promised", |name| {
+            let guests = ["one", "two", "three"].map(|name| Guest::new("hello").named(name));
+            let mut boot = Boot::of_guests(name, &guests)?;
+            boot.machine.cores = 4;
+            let mut console = boot.start()?;
+            console.expect_power_off(3)?;
+            let log = console.transcript();
+            for guest in ["one", "two", "three"] {
+                let memory = *heard::memory(&log, guest).get("memory").context("no memory")?;
+                keeps("memory", memory)?;
+                keeps("start", heard::start(&log, guest).context("no start")?)?;
+            }
+            let (used, size) = heard::heap(&log).context("what of the heap was in use")?;
+            ensure!(used < size, "{used} of {size} KiB of the heap were in use");
+            Ok(())
+        }),
         trial("boot::too_few_cores_are_refused", |name| {
             let guests = ["one", "two"].map(|name| Guest::new("hello").named(name));
             let mut boot = Boot::of_guests(name, &guests)?;
@@ -46,7 +63,7 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("boot::too_little_memory_is_refused", |name| {
             let mut boot = Boot::new(name, DEMO);
-            boot.machine.memory_mib = 160;
+            boot.machine.memory_mib = 140;
             boot.start()?.expect_refusal(&[
                 "the guests need 128 MiB of memory (debian 128 MiB), this machine has ",
                 " for guests; give them less",
@@ -77,6 +94,14 @@ pub fn trials() -> Vec<Trial> {
             hello(name)?.start_with(other)?.expect_refusal(&["not a bundle: it starts with"])
         }),
     ]
+}
+
+/// A figure is not above what its case in the bench promises.
+fn keeps(name: &str, figure: f64) -> Result<()> {
+    let case = cases::CASES.iter().find(|case| case.name == name).context("no such case")?;
+    let most = case.most(None).context("a case that promises nothing")?;
+    ensure!(figure > 0.0 && figure <= most, "{name}: {figure}, which is to be at most {most}");
+    Ok(())
 }
 
 /// The smallest thing to boot, where nothing of it is to run.

@@ -94,6 +94,8 @@ pub fn trials() -> Vec<Trial> {
                 let given_up = format!("stopped: {} restarts within ", starts - 1);
                 ensure!(count(guest, &given_up) == 1, "{guest}: {starts} starts:\n{transcript}");
             }
+            let (used, size) = heard::heap(&transcript).context("what of the heap was in use")?;
+            ensure!(used < size, "{used} of {size} KiB of the heap were in use");
             Ok(())
         }),
     ]

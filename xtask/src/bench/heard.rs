@@ -51,11 +51,18 @@ pub fn exits(log: &str, guest: &str) -> Option<f64> {
 /// scrubbing, copying.
 pub fn start(log: &str, guest: &str) -> Option<f64> {
     let line = format!("guest {guest}: first instruction ");
-    let all = between(log, &line, " ticks after ")?;
-    let digests = between(log, "of which ", " for digests")?;
-    let scrubbing = between(log, "for digests, ", " for scrubbing")?;
-    let copying = between(log, "for scrubbing, ", " for copying")?;
+    let line = log.lines().rev().find(|text| text.contains(&line))?;
+    let all = between(line, "first instruction ", " ticks after ")?;
+    let digests = between(line, "of which ", " for digests")?;
+    let scrubbing = between(line, "for digests, ", " for scrubbing")?;
+    let copying = between(line, "for scrubbing, ", " for copying")?;
     Some(all - digests - scrubbing - copying)
+}
+
+/// The most KiB of the hypervisor's heap that were in use, and how many it has.
+pub fn heap(log: &str) -> Option<(f64, f64)> {
+    let used = between(log, "memory: at most ", " KiB of the heap's ")?;
+    Some((used, between(log, " KiB of the heap's ", " KiB were in use")?))
 }
 
 /// KiB that the hypervisor takes, by the names of the cases.
@@ -101,8 +108,11 @@ mod tests {
         [   1.000001] memory: guest linux: 96 KiB, and 1,020 KiB of EPT\r\n\
         [   1.100000] guest linux: first instruction 23,456,789 ticks after the hypervisor's entry, of which \
         10,000,000 for digests, 3,000,000 for scrubbing, 456,789 for copying its image\r\n\
+        [   1.100000] guest other: first instruction 5 ticks after the hypervisor's entry, of which \
+        1 for digests, 1 for scrubbing, 1 for copying its image\r\n\
         [   2.000000] guest linux: 12 exits in 5,000 ticks\r\n\
-        [   2.000000] guest linux: ran 1,234,567 ticks, of which 1,000 in 14 exits\r\n";
+        [   2.000000] guest linux: ran 1,234,567 ticks, of which 1,000 in 14 exits\r\n\
+        [   2.000000] memory: at most 980 KiB of the heap's 1,024 KiB were in use\r\n";
 
     #[test]
     fn the_hypervisors_lines_are_read() {
@@ -111,6 +121,7 @@ mod tests {
         assert_eq!(exits(LOG, "linux"), Some(14.0));
         assert_eq!(exits("guest linux: 1,012 exits in 5,000 ticks", "linux"), Some(1012.0));
         assert_eq!(start(LOG, "linux"), Some(10_000_000.0));
+        assert_eq!(heap(LOG), Some((980.0, 1024.0)));
         let memory = memory(LOG, "linux");
         let kib = |name: &str| memory.get(name).copied();
         assert_eq!(kib("memory"), Some(2124.0));

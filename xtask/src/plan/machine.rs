@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use bulkhead_plan::footprint::{Demand, Extent, Footprint, MOST_CORES};
 use bulkhead_plan::{Core, Machine};
 
 use crate::emulator::Size;
@@ -14,10 +15,6 @@ const MIB: u64 = 1 << 20;
 /// for the start-up code of the other cores. Frame 0 stays unused.
 const LOW: Range<u64> = 0x1000..0x9_E000;
 const START_UP: Range<u64> = 0x9_E000..0x9_F000;
-/// Heap and tables of the hypervisor, 8 and 16 MiB: `kernel/src/control/memory_map.rs`.
-const HYPERVISOR: u64 = 24 * MIB;
-/// What they are aligned to.
-const ALIGNMENT: u64 = 2 * MIB;
 /// The BIOS keeps this much of the highest memory below 4 GiB for its own tables.
 const FIRMWARE: u64 = 64 << 10;
 /// From here on the boot stages put the hypervisor's image and the bundle. How long they are is known only when the
@@ -27,9 +24,6 @@ const IMAGE_AND_BUNDLE: u64 = 17 * MIB;
 /// Where a machine has more memory than fits below the PCI hole, it ends at 3 GiB and goes on at 4 GiB.
 const HOLE: Range<u64> = 3 << 30..4 << 30;
 const MOST_BELOW_HOLE: u64 = 3584 * MIB;
-/// The hypervisor uses no more cores.
-const MOST_CORES: u32 = 64;
-
 /// The machine whose boot log is in a file.
 pub fn of_log(log: &Path) -> Result<Machine> {
     let shown = log.display();
@@ -38,9 +32,9 @@ pub fn of_log(log: &Path) -> Result<Machine> {
     Machine::find_in(&String::from_utf8_lossy(&bytes)).with_context(|| shown.to_string())
 }
 
-/// The machine that an emulator makes, by BIOS: cores and the hypervisor's memory are what a boot finds, free memory is an
-/// estimate.
-pub fn of_emulator(size: Size) -> Result<Machine> {
+/// The machine that an emulator makes, by BIOS, for guests that make these demands: cores and the hypervisor's memory are
+/// what a boot without a screen's log finds, free memory is an estimate.
+pub fn of_emulator(size: Size, demands: impl IntoIterator<Item = Demand>) -> Result<Machine> {
     let Size { cores, threads, memory_mib } = size;
     if cores == 0 {
         bail!("--cores 0: a machine has a core at least, and two to run a guest");
@@ -51,20 +45,22 @@ pub fn of_emulator(size: Size) -> Result<Machine> {
     } else {
         (HOLE.start, Some(HOLE.end..HOLE.end + (memory - HOLE.start)))
     };
+    let extent =
+        Extent { cores: cores as usize, ioapics: 1, bundle: IMAGE_AND_BUNDLE, framebuffer: 0 };
+    let needed = Footprint::new(&extent, demands).bytes();
+    // As the hypervisor takes it: from the top.
     let end = low_end.saturating_sub(FIRMWARE);
-    // As the hypervisor takes them: from the top.
-    let own_end = end / ALIGNMENT * ALIGNMENT;
-    let own = own_end.saturating_sub(HYPERVISOR)..own_end;
+    let own = end.saturating_sub(needed)..end;
     let image = IMAGE..IMAGE + IMAGE_AND_BUNDLE;
     if own.start < image.end {
-        let least = (image.end + HYPERVISOR + ALIGNMENT) / MIB;
+        let least = (image.end + needed + FIRMWARE).div_ceil(MIB);
         bail!(
             "--memory {memory_mib}: too little for the hypervisor alone; give it {least} or more"
         );
     }
-    let free = [LOW, MIB..image.start, image.end..own.start, own.end..end];
+    let free = [LOW, MIB..image.start, image.end..own.start];
     Ok(Machine {
-        cores: (0..cores.min(MOST_CORES))
+        cores: (0..cores.min(MOST_CORES as u32))
             .map(|number| Core { number, apic_id: number, usable: true })
             .collect(),
         // Emulators number the threads of a physical core one after the other, as processors do.
@@ -79,44 +75,43 @@ pub fn of_emulator(size: Size) -> Result<Machine> {
 mod tests {
     use super::*;
 
-    /// As Bochs with 664 MiB and 5 cores logged it, with a bundle of 80 KiB.
+    /// As Bochs with 600 MiB and 5 cores logged it, with a bundle of 80 KiB.
     const BOCHS: &str = "machine: cores 0=0 1=1 2=2 3=3 4=4, thread bits 0, hypervisor 0x9e000-0x9f000 \
-        0x27e00000-0x29600000, free 0x1000-0x9e000 0x100000-0x1000000 0x1108000-0x27e00000 0x29600000-0x297f0000";
+        0x256d0000-0x257f0000, free 0x1000-0x9e000 0x100000-0x1000000 0x112c000-0x256d0000";
+
+    fn model(cores: u32, threads: u32, memory_mib: u32) -> Result<Machine> {
+        let guest = Demand { cores: 1, memory: 16 * MIB, text: "g0".len() + "hello".len() };
+        of_emulator(Size { cores, threads, memory_mib }, [guest; 3])
+    }
 
     #[test]
     fn an_emulated_machine_is_what_its_boot_log_says_but_for_the_bundle() {
-        let model = of_emulator(Size { cores: 5, threads: 1, memory_mib: 664 }).unwrap();
         let mut logged: Machine = BOCHS.parse().unwrap();
         logged.free[2].start = IMAGE + IMAGE_AND_BUNDLE;
         logged.estimated = true;
-        assert_eq!(model, logged);
+        assert_eq!(model(5, 1, 600).unwrap(), logged);
     }
 
     #[test]
     fn memory_goes_on_above_the_hole() {
-        let below = of_emulator(Size { cores: 2, threads: 2, memory_mib: 3583 }).unwrap();
-        assert_eq!(below.free.last().unwrap().end, 3583 * MIB - FIRMWARE);
+        let below = model(2, 2, 3583).unwrap();
+        assert_eq!(below.hypervisor[1].end, 3583 * MIB - FIRMWARE);
         assert_eq!(below.thread_bits, 1);
-        let above = of_emulator(Size { cores: 2, threads: 1, memory_mib: 4096 }).unwrap();
+        let above = model(2, 1, 4096).unwrap();
         assert_eq!(above.free.last(), Some(&(4 << 30..5 << 30)));
-        assert_eq!(above.hypervisor[1], (3 << 30) - 26 * MIB..(3 << 30) - 2 * MIB);
+        assert_eq!(above.hypervisor[1].end, (3 << 30) - FIRMWARE);
     }
 
     #[test]
     fn machines_that_are_none() {
-        let message = |cores, memory_mib| {
-            of_emulator(Size { cores, threads: 1, memory_mib }).unwrap_err().to_string()
-        };
+        let message = |cores, memory_mib| model(cores, 1, memory_mib).unwrap_err().to_string();
         assert!(message(0, 512).starts_with("--cores 0: "));
         assert_eq!(
-            message(2, 58),
-            "--memory 58: too little for the hypervisor alone; give it 59 or more"
+            message(2, 33),
+            "--memory 33: too little for the hypervisor alone; give it 34 or more"
         );
-        assert!(of_emulator(Size { cores: 2, threads: 1, memory_mib: 59 }).is_ok());
-        assert_eq!(
-            of_emulator(Size { cores: 200, threads: 1, memory_mib: 512 }).unwrap().cores.len(),
-            64
-        );
+        assert!(model(2, 1, 34).is_ok());
+        assert_eq!(model(200, 1, 512).unwrap().cores.len(), 64);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod svg;
 
 use bulkhead_boot::Manifest;
 use bulkhead_plan::Request;
+use bulkhead_plan::footprint::Demand;
 
 /// What the guests of a manifest ask for. Nothing is fetched.
 pub fn requests(manifest: &Manifest) -> Vec<Request> {
@@ -20,6 +21,18 @@ pub fn requests(manifest: &Manifest) -> Vec<Request> {
         initrd: guest.initrd.is_some(),
     };
     manifest.guests().iter().map(request).collect()
+}
+
+/// What the guests of a manifest make the hypervisor need memory for.
+pub fn demands(manifest: &Manifest) -> impl Iterator<Item = Demand> {
+    manifest.guests().iter().map(|guest| {
+        let kernel = guest.kernel.source.name();
+        Demand {
+            cores: guest.cores.count(),
+            memory: guest.memory,
+            text: guest.name.len() + kernel.len() + guest.command_line.len(),
+        }
+    })
 }
 
 #[cfg(test)]
