@@ -35,19 +35,26 @@ pub const MOST_OWNED: u64 = 4;
 /// MSR bitmaps and I/O bitmaps of a guest.
 const BITMAPS: u64 = 4 + 2;
 
-/// Heap that is there whatever is served: the log's queue of 12 KiB, and what passes while reports are made.
-const HEAP: u64 = 64 << 10;
+/// Heap that is there whatever is served: the instruction decoder's tables of 96 KiB and 20 KiB while they are made, the
+/// log's queue of 12 KiB, and what passes while lines are made of reports.
+const HEAP: u64 = 160 << 10;
 /// Heap for a core: its descriptor tables, its entry in the table of cores, its place in the lines of the plan.
 const HEAP_OF_CORE: u64 = 1 << 10;
-/// Heap for a guest: queues of its serial port (16 KiB of output, 4 KiB of input), its other devices, its place in the plan.
-/// Twice, as the next run is made before the last one is given up.
-const HEAP_OF_GUEST: u64 = 2 * (24 << 10);
+/// Heap for a guest's run: queues of its serial port (16 KiB of output, 4 KiB of input), its other devices.
+const HEAP_OF_RUN: u64 = 24 << 10;
+/// Heap for the report of a fault, which may have all fields of a VMCS, while the list of these grows.
+const HEAP_OF_REPORT: u64 = 8 << 10;
+/// Heap for a guest. Two runs, as the next is made before the last one is given up.
+const HEAP_OF_GUEST: u64 = 2 * HEAP_OF_RUN + HEAP_OF_REPORT;
 /// Heap for a virtual processor: its exit counters (2 KiB), its entries in ACPI tables while these are made. Twice, too.
 const HEAP_OF_PROCESSOR: u64 = 2 * (3 << 10);
 /// How often a guest's texts are there: in its place, in two runs, and while the plan is made and logged.
 const TEXTS: u64 = 8;
 /// Heap for each EPT table: its place in the list of what a run holds, which doubles as it grows.
 const HEAP_OF_TABLE: u64 = 8 * 4;
+
+/// Of so many parts of the heap one is lost to holes between what is in use.
+const HOLES: u64 = 5;
 
 /// What a guest makes the hypervisor need memory for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +109,8 @@ impl Footprint {
     pub fn new(extent: &Extent, guests: impl IntoIterator<Item = Demand>) -> Self {
         let guests: Vec<_> = guests.into_iter().map(|demand| Own::of(&demand)).collect();
         let cores = (extent.cores as u64).min(MOST_CORES);
-        let heap = HEAP + cores * HEAP_OF_CORE + sum(&guests, |own| own.heap);
+        let used = HEAP + cores * HEAP_OF_CORE + sum(&guests, |own| own.heap);
+        let heap = used + used.div_ceil(HOLES - 1);
         Self {
             heap: heap.next_multiple_of(FRAME),
             shared: shared_tables(extent, cores) * FRAME,

@@ -11,7 +11,7 @@ use crate::trial;
 pub fn passes_its_tests(name: &str, program: &'static str, more_than: u64) -> Result<()> {
     let mut console = Boot::of_guests(name, &[Guest::new(program)])?.start()?;
     console.expect_power_off(1)?;
-    let transcript = console.transcript();
+    let transcript = console.guest(program)?.transcript();
     let failed: Vec<_> = transcript.lines().filter(|line| line.contains("FAILED")).collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     let passed = transcript.lines().find_map(|line| line.split_once(" passed, 0 failed"));
@@ -95,7 +95,7 @@ pub fn trials() -> Vec<Trial> {
                 ensure!(count(guest, &given_up) == 1, "{guest}: {starts} starts:\n{transcript}");
             }
             let (used, size) = heard::heap(&transcript).context("what of the heap was in use")?;
-            ensure!(used < size, "{used} of {size} KiB of the heap were in use");
+            ensure!(used <= size * 0.8, "{used} of {size} KiB of the heap were in use");
             Ok(())
         }),
     ]

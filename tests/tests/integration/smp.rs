@@ -27,7 +27,7 @@ fn suite(name: &str, cores: u32) -> Result<()> {
     let guest = Guest::new("smp").with(&format!("cores={cores}")).on_cores(cores);
     let mut console = Boot::of_guests(name, &[guest])?.start()?;
     console.expect_power_off(1)?;
-    let transcript = console.transcript();
+    let transcript = console.guest("smp")?.transcript();
     let tests: Vec<_> = transcript.lines().filter(|line| line.starts_with("test ")).collect();
     let failed: Vec<_> = tests.iter().filter(|line| line.contains(" ... FAILED")).collect();
     ensure!(failed.is_empty(), "{failed:#?}");

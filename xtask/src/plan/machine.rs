@@ -77,7 +77,7 @@ mod tests {
 
     /// As Bochs with 600 MiB and 5 cores logged it, with a bundle of 80 KiB.
     const BOCHS: &str = "machine: cores 0=0 1=1 2=2 3=3 4=4, thread bits 0, hypervisor 0x9e000-0x9f000 \
-        0x256d0000-0x257f0000, free 0x1000-0x9e000 0x100000-0x1000000 0x112c000-0x256d0000";
+        0x2569c000-0x257f0000, free 0x1000-0x9e000 0x100000-0x1000000 0x112c000-0x2569c000";
 
     fn model(cores: u32, threads: u32, memory_mib: u32) -> Result<Machine> {
         let guest = Demand { cores: 1, memory: 16 * MIB, text: "g0".len() + "hello".len() };
@@ -107,10 +107,10 @@ mod tests {
         let message = |cores, memory_mib| model(cores, 1, memory_mib).unwrap_err().to_string();
         assert!(message(0, 512).starts_with("--cores 0: "));
         assert_eq!(
-            message(2, 33),
-            "--memory 33: too little for the hypervisor alone; give it 34 or more"
+            message(2, 34),
+            "--memory 34: too little for the hypervisor alone; give it 35 or more"
         );
-        assert!(model(2, 1, 34).is_ok());
+        assert!(model(2, 1, 35).is_ok());
         assert_eq!(model(200, 1, 512).unwrap().cores.len(), 64);
     }
 
