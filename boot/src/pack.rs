@@ -43,6 +43,7 @@ pub fn pack(
                 command_line: guest.command_line.clone(),
                 owner: guest.owner.clone(),
                 restart: guest.restart,
+                start: guest.start,
             });
         }
     }

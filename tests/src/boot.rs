@@ -28,6 +28,7 @@ pub struct Guest {
     program: &'static str,
     command_line: String,
     restart: &'static str,
+    start: &'static str,
     cores: u32,
     memory_mib: u32,
 }
@@ -40,6 +41,7 @@ impl Guest {
             program,
             command_line: String::new(),
             restart: "never",
+            start: "at-boot",
             cores: 1,
             memory_mib: 16,
         }
@@ -74,6 +76,18 @@ impl Guest {
         self.restart = "on-reset";
         self
     }
+
+    /// The same with this restart policy.
+    pub fn with_restart(mut self, restart: &'static str) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// The same, but the operator starts it.
+    pub fn by_hand(mut self) -> Self {
+        self.start = "by-hand";
+        self
+    }
 }
 
 /// What is booted, and on which machine. The fields of `machine` may be changed at will.
@@ -106,12 +120,13 @@ impl Boot {
     pub fn of_guests(name: &str, guests: &[Guest]) -> Result<Self> {
         let programs = test_guests()?;
         let mut text = String::new();
-        for Guest { name, program, command_line, restart, cores, memory_mib } in guests {
+        for Guest { name, program, command_line, restart, start, cores, memory_mib } in guests {
             let kernel = programs.join(program);
             write!(
                 text,
                 "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"{memory_mib} MiB\"\n\
-                 kernel = '{}'\ncmdline = \"{command_line}\"\nrestart = \"{restart}\"\n\n",
+                 kernel = '{}'\ncmdline = \"{command_line}\"\nrestart = \"{restart}\"\n\
+                 start = \"{start}\"\n\n",
                 kernel.display()
             )?;
         }

@@ -47,8 +47,10 @@ pub struct Guest {
     pub command_line: String,
     /// Whom the guest belongs to, for the log and the console.
     pub owner: Option<String>,
-    /// What happens when the guest resets itself.
+    /// When the guest is started again.
     pub restart: Restart,
+    /// When it is started first.
+    pub start: Start,
 }
 
 /// Which processor cores a guest owns; see [`limits::is_cores`](crate::limits::is_cores).
@@ -122,24 +124,45 @@ impl fmt::Display for KernelKind {
     }
 }
 
-/// What happens when a guest resets itself; a triple fault counts as a reset. Power-off always ends a guest.
+/// After which end a guest is started again, from its kernel, with scrubbed memory. The operator's stop is always its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Restart {
-    /// The guest is stopped.
+    /// After none.
     #[default]
     Never,
-    /// The guest starts again from its kernel, with scrubbed memory.
+    /// After a reset; a triple fault counts as one.
     OnReset,
+    /// After a reset or any fault.
+    OnFault,
+    /// After a reset, a fault, or when it has powered itself off.
+    Always,
 }
 
 impl Restart {
-    /// The name that the manifest uses: `never` or `on-reset`.
+    /// The name that the manifest uses: `never`, `on-reset`, `on-fault` or `always`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Never => "never",
             Self::OnReset => "on-reset",
+            Self::OnFault => "on-fault",
+            Self::Always => "always",
         }
+    }
+
+    /// Whether it starts again when it has reset itself.
+    pub const fn after_reset(self) -> bool {
+        !matches!(self, Self::Never)
+    }
+
+    /// Whether it starts again when it was stopped for a fault.
+    pub const fn after_fault(self) -> bool {
+        matches!(self, Self::OnFault | Self::Always)
+    }
+
+    /// Whether it starts again when it has powered itself off.
+    pub const fn after_power_off(self) -> bool {
+        matches!(self, Self::Always)
     }
 }
 
@@ -147,6 +170,17 @@ impl fmt::Display for Restart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// When a guest is started first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Start {
+    /// When the machine boots.
+    #[default]
+    AtBoot,
+    /// When the operator says so.
+    ByHand,
 }
 
 /// Which of the descriptor's blobs. One that comes out of a parsed bundle is in range for that bundle.

@@ -34,7 +34,9 @@ mod size;
 mod writer;
 
 pub use bundle::{Bundle, heap_to_parse};
-pub use descriptor::{Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart};
+pub use descriptor::{
+    Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart, Start,
+};
 pub use error::{BundleError, GuestFault, ShortDigest};
 pub use fits::{DoesNotFit, Requirements};
 pub use header::{HEADER_LENGTH, MAGIC, VERSION};

@@ -2,16 +2,17 @@
 
 use super::table::{Reader, Section, Setting};
 use super::{Guest, Input, Source, size};
-use bulkhead_manifest::{Cores, KernelKind, Restart, limits};
+use bulkhead_manifest::{Cores, KernelKind, Restart, Start, limits};
 use toml::de::{DeTable, DeValue};
 
 /// The keys of a `[[guest]]`, in the order in which the reference lists them.
-pub const KEYS: [&str; 9] =
-    ["name", "cores", "memory", "kernel", "kind", "initrd", "cmdline", "owner", "restart"];
+pub const KEYS: [&str; 10] =
+    ["name", "cores", "memory", "kernel", "kind", "initrd", "cmdline", "owner", "restart", "start"];
 
 /// What people who know other tools write, and the key it stands for.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("append", "cmdline"),
+    ("autostart", "start"),
     ("cmd", "cmdline"),
     ("command-line", "cmdline"),
     ("command_line", "cmdline"),
@@ -82,7 +83,15 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
         setting.string_that(limits::is_owner, &format!("a string of {}", limits::OWNER_RULE))
     });
     let restart = optional(&section, "restart", |setting| {
-        setting.one_of(&[("never", Restart::Never), ("on-reset", Restart::OnReset)])
+        setting.one_of(&[
+            ("never", Restart::Never),
+            ("on-reset", Restart::OnReset),
+            ("on-fault", Restart::OnFault),
+            ("always", Restart::Always),
+        ])
+    });
+    let start = optional(&section, "start", |setting| {
+        setting.one_of(&[("at-boot", Start::AtBoot), ("by-hand", Start::ByHand)])
     });
 
     let at_of = |setting: Option<Setting<'_, '_, '_>>| setting.map(|setting| setting.span.start);
@@ -99,6 +108,7 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
             command_line: command_line?.unwrap_or_default(),
             owner: owner?,
             restart: restart?.unwrap_or_default(),
+            start: start?.unwrap_or_default(),
         })
     };
     let guest = guest();

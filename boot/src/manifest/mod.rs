@@ -7,7 +7,7 @@ mod table;
 mod tests;
 
 use crate::error::{ManifestError, Place, Problem};
-use bulkhead_manifest::{Cores, DoesNotFit, KernelKind, Requirements, Restart, limits};
+use bulkhead_manifest::{Cores, DoesNotFit, KernelKind, Requirements, Restart, Start, limits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use table::Reader;
@@ -39,8 +39,10 @@ pub struct Guest {
     pub command_line: String,
     /// See [`limits::is_owner`].
     pub owner: Option<String>,
-    /// What happens when the guest resets itself.
+    /// When the guest is started again.
     pub restart: Restart,
+    /// When it is started first.
+    pub start: Start,
 }
 
 /// A kernel or initramfs as the manifest asks for it.

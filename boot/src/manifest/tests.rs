@@ -11,6 +11,7 @@ initrd = { busybox = "init.sh" }
 cmdline = "console=ttyS0 quiet"
 owner = "Web team"
 restart = "on-reset"
+start = "by-hand"
 
 [[guest]]
 name = "probe"
@@ -64,15 +65,15 @@ fn a_good_manifest() {
     );
     assert_eq!(web.command_line, "console=ttyS0 quiet");
     assert_eq!(
-        (web.owner.as_deref(), web.restart, web.kind),
-        (Some("Web team"), Restart::OnReset, None)
+        (web.owner.as_deref(), web.restart, web.start, web.kind),
+        (Some("Web team"), Restart::OnReset, Start::ByHand, None)
     );
     assert_eq!(probe.kernel.source, Source::File("/m/probe.elf".into()));
     assert_eq!(probe.cores, Cores::Count(1));
     assert_eq!((probe.kind, &probe.initrd), (Some(KernelKind::Elf64), &None));
     assert_eq!(
-        (probe.command_line.as_str(), &probe.owner, probe.restart),
-        ("", &None, Restart::Never)
+        (probe.command_line.as_str(), &probe.owner, probe.restart, probe.start),
+        ("", &None, Restart::Never, Start::AtBoot)
     );
     assert_eq!(
         (manifest.requirements().cores(), manifest.requirements().memory()),
@@ -119,7 +120,8 @@ fn names_of_files_are_printable_and_short() {
 
 #[test]
 fn unknown_keys() {
-    let keys = "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, restart";
+    let keys =
+        "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, restart, start";
     assert_eq!(
         with("memroy", "1"),
         format!("6:1: guest \"web\": unknown key \"memroy\" (did you mean \"memory\"?); {keys}")
@@ -162,7 +164,7 @@ fn names() {
 fn two_guests_of_one_name() {
     assert_eq!(
         messages(&GOOD.replace("\"probe\"", "\"web\"")),
-        ["14:8: guest \"web\": the guest in line 4 has this name too; names are unique"]
+        ["15:8: guest \"web\": the guest in line 4 has this name too; names are unique"]
     );
     // Found even where the guest has other faults.
     let text = GOOD.replace("\"probe\"", "\"web\"").replace("0x1", "0");
@@ -215,7 +217,7 @@ fn cores_by_number() {
 #[test]
 fn one_core_for_two_guests() {
     let text = GOOD.replace("cores = 2", "cores = [3, 1]").replace("0x1\n", "[2, 3]\n");
-    let message = "15:9: guest \"probe\": cores = [2, 3]: core 3 is named by guest \"web\" in line 5 too; \
+    let message = "16:9: guest \"probe\": cores = [2, 3]: core 3 is named by guest \"web\" in line 5 too; \
                    a core belongs to one guest";
     assert_eq!(messages(&text), [message]);
     // Found even where the guest has other faults.
@@ -291,8 +293,9 @@ fn the_other_keys() {
         ("cmdline", "[\"quiet\"]", "a string of at most 2047 bytes, none of them NUL"),
         ("cmdline", r#""a\u0000b""#, "a string of at most 2047 bytes, none of them NUL"),
         ("owner", r#""\u001b[2J""#, "a string of 1 to 63 bytes without control characters"),
-        ("restart", "true", "\"never\" or \"on-reset\""),
-        ("restart", "\"always\"", "\"never\" or \"on-reset\""),
+        ("restart", "true", "\"never\" or \"on-reset\" or \"on-fault\" or \"always\""),
+        ("restart", "\"often\"", "\"never\" or \"on-reset\" or \"on-fault\" or \"always\""),
+        ("start", "false", "\"at-boot\" or \"by-hand\""),
     ] {
         let column = key.len() + 4;
         assert_eq!(

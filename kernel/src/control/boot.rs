@@ -280,8 +280,8 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         apic::timer_periodic(TIMER_VECTOR, u32::try_from(ticks).unwrap_or(u32::MAX));
     }
     let boot = Boot { entry: own.entry, digests };
-    let (powered_off, faulted) = Service::new(placed, boot, serial_interrupts).run();
-    service::finish(powered_off, faulted, own.heap.usage(), machine.soft_off)
+    let (powered_off, faulted) = Service::new(placed, boot, own.heap, serial_interrupts).run();
+    service::finish(powered_off, faulted, own.heap, machine.soft_off)
 }
 
 fn start_clock(rates: Rates) -> Clock {

@@ -83,19 +83,47 @@ pub enum Order {
     Pause,
     /// They go on.
     Resume,
+    /// It is started.
+    Start,
     /// It ends.
     Stop,
+    /// It ends and is started again.
+    Restart,
+    /// Its cores stop where they are, and its console is cut off.
+    Quarantine,
+    /// That is over; it is paused.
+    Release,
+    /// What it is and does is shown.
+    Info,
     /// Its exits so far are shown.
     Exits,
 }
 
 impl Order {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Pause,
+        Self::Resume,
+        Self::Stop,
+        Self::Restart,
+        Self::Quarantine,
+        Self::Release,
+        Self::Info,
+        Self::Exits,
+    ];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Start => "start",
             Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Quarantine => "quarantine",
+            Self::Release => "release",
+            Self::Info => "info",
             Self::Exits => "exits",
         }
     }
@@ -110,13 +138,17 @@ pub enum Command<'a> {
     Order(Order, &'a str),
     /// The guests are listed.
     List,
+    /// What of the hypervisor's memory is in use is shown.
+    Memory,
+    /// All guests are stopped, and the machine is switched off.
+    PowerOff,
     /// The commands are listed.
     Help,
 }
 
 /// The commands, for messages.
-pub const COMMANDS: &str =
-    "attach NAME, pause NAME, resume NAME, stop NAME, exits NAME, list, help";
+pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME, restart NAME, quarantine NAME, \
+     release NAME, info NAME, exits NAME, list, memory, power-off, help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,16 +190,17 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
     };
     let alone =
         |verb, command| if name.is_none() { Ok(command) } else { Err(NoCommand::NoName(verb)) };
-    let order = |order: Order| Ok(Command::Order(order, named(order.word())?));
     match first {
         b"attach" => Ok(Command::Attach(named("attach")?)),
-        b"pause" => order(Order::Pause),
-        b"resume" => order(Order::Resume),
-        b"stop" => order(Order::Stop),
-        b"exits" => order(Order::Exits),
         b"list" => alone("list", Command::List),
+        b"memory" => alone("memory", Command::Memory),
+        b"power-off" => alone("power-off", Command::PowerOff),
         b"help" => alone("help", Command::Help),
-        _ => Err(NoCommand::Unknown(first)),
+        _ => {
+            let order = Order::ALL.into_iter().find(|order| order.word().as_bytes() == first);
+            let order = order.ok_or(NoCommand::Unknown(first))?;
+            Ok(Command::Order(order, named(order.word())?))
+        }
     }
 }
 
@@ -227,12 +260,21 @@ mod tests {
     fn commands_are_understood() {
         assert_eq!(parse(b"attach one"), Ok(Command::Attach("one")));
         assert_eq!(parse(b"  pause   one-2 "), Ok(Command::Order(Order::Pause, "one-2")));
-        for order in [Order::Pause, Order::Resume, Order::Stop, Order::Exits] {
+        for order in Order::ALL {
             let line = format!("{} x", order.word());
             assert_eq!(parse(line.as_bytes()), Ok(Command::Order(order, "x")));
         }
         assert_eq!(parse(b"list"), Ok(Command::List));
+        assert_eq!(parse(b"memory"), Ok(Command::Memory));
+        assert_eq!(parse(b"power-off"), Ok(Command::PowerOff));
         assert_eq!(parse(b"help"), Ok(Command::Help));
+    }
+
+    #[test]
+    fn all_commands_are_named_where_they_are_listed() {
+        for order in Order::ALL {
+            assert!(COMMANDS.contains(&format!("{} NAME, ", order.word())), "{order:?}");
+        }
     }
 
     #[test]

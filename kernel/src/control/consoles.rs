@@ -3,12 +3,16 @@
 
 use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
 use super::guest::Guest;
+use super::life::Life;
 use super::log as console;
 use super::shares::{Next, Shares};
 use super::wire::PIECE;
+use crate::guest::statistics::Grouped;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use bulkhead_manifest::Size;
 use core::fmt::{self, Write};
 use log::{error, info, warn};
 
@@ -145,17 +149,20 @@ impl Consoles {
             lost.output = output;
             if lost.input > lost.input_said {
                 let more = lost.input - lost.input_said;
-                warn!("guest {name}: {more} typed bytes were lost: it does not read its console");
+                warn!(
+                    "guest {name}: {more} typed bytes were lost: it does not read its console, or is quarantined"
+                );
                 lost.input_said = lost.input;
             }
         }
     }
 }
 
-/// Whether a guest's console has output that is not sent. Not if the hypervisor has failed on its
-/// core: its devices may be locked for good.
+/// Whether a guest's console has output that may be sent. Not if it is quarantined; nor if the hypervisor has failed on
+/// its core: its devices may be locked for good.
 pub fn has_output(guest: &Guest) -> bool {
-    guest.platform().is_some_and(|platform| platform.console_output_pending())
+    guest.life() != Life::Quarantined
+        && guest.platform().is_some_and(|platform| platform.console_output_pending())
 }
 
 /// Takes output, up to the end of a line, and tells the guest that there is room.
@@ -170,6 +177,9 @@ fn take_output(guest: &Guest, buffer: &mut [u8]) -> usize {
 
 /// Gives a guest a typed byte. Says whether there was room.
 fn give_input(guest: &Guest, byte: u8) -> bool {
+    if guest.life() == Life::Quarantined {
+        return false;
+    }
     let Some(mut platform) = guest.platform() else { return false };
     let (taken, message) = platform.console_input(&[byte]);
     if let Some(message) = message {
@@ -191,6 +201,47 @@ pub fn refuse(why: fmt::Arguments<'_>) {
 /// Answers `help`.
 pub fn help() {
     answer(format_args!("Ctrl-] and one of: {COMMANDS}; Ctrl-] twice is one for the guest"));
+}
+
+/// Answers `list`, a line for each guest: what is typed goes to the one with a star.
+pub fn table(guests: &[Guest], attached: usize) {
+    let name = guests.iter().map(|guest| guest.name().len()).max().unwrap_or(0).max("NAME".len());
+    let numbers: Vec<_> =
+        guests.iter().map(|guest| list(guest.cores().iter().map(|core| core.index))).collect();
+    let cores = numbers.iter().map(String::len).max().unwrap_or(0).max("CORES".len());
+    answer(format_args!(
+        "  {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} OWNER",
+        "NAME", "STATE", "CORES", "MEMORY", "UPTIME", "EXITS"
+    ));
+    for (index, (guest, numbers)) in guests.iter().zip(&numbers).enumerate() {
+        answer(format_args!(
+            "{} {:name$} {:<11} {numbers:cores$} {:>9} {:>10} {:>14} {}",
+            if index == attached { '*' } else { ' ' },
+            guest.name(),
+            guest.life(),
+            format!("{}", Size(guest.memory())),
+            guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
+            format!("{}", Grouped(guest.shared().exits().count())),
+            guest.placed().owner.as_deref().unwrap_or("-"),
+        ));
+    }
+}
+
+/// The rest of the answer to `info`.
+pub fn info(guest: &Guest) {
+    let placed = guest.placed();
+    let exits = guest.shared().exits();
+    answer(format_args!("  owner {}", placed.owner.as_deref().unwrap_or("-")));
+    answer(format_args!("  cores {}", list(guest.cores().iter().map(|core| core.index))));
+    answer(format_args!("  memory {}", Size(guest.memory())));
+    answer(format_args!("  command line {}", placed.command_line.escape_debug()));
+    let start = if placed.at_boot { "at-boot" } else { "by-hand" };
+    answer(format_args!("  start {start}, restart {}", placed.restart.name()));
+    if let Some(seconds) = guest.uptime() {
+        answer(format_args!("  up {seconds} s"));
+    }
+    let (count, ticks) = (Grouped(exits.count()), Grouped(exits.ticks()));
+    answer(format_args!("  {count} exits in {ticks} ticks"));
 }
 
 /// Names as a sentence has them, with commas between.

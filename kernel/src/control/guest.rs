@@ -1,55 +1,23 @@
 //! A guest's life: started on its cores, paused, stopped, started again.
 
 use super::cores::{Core, State};
+use super::costs;
+use super::life::{Ended, Event, Life};
 use super::plan::Placed;
+use super::restarts::{self, Cause, Restarts};
 use crate::arch::cpu;
 use crate::device::platform::Platform;
 use crate::guest::run::Partition;
 use crate::guest::shared::Shared;
 use crate::guest::startup::Started;
-use crate::guest::statistics::{Exits, Grouped};
+use crate::guest::statistics::Grouped;
 use crate::guest::stop::{Fault, Stop};
-use crate::vmx::exit::ExitReason;
 use alloc::sync::Arc;
 use bulkhead_plan::footprint::{KIB, Own};
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
 use log::{error, info};
 use spin::{Mutex, MutexGuard, Once};
-
-/// Where a guest is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// Its processors run, or are about to.
-    Running,
-    /// Its processors stand still.
-    Paused,
-    /// It has powered itself off, or asked for a reset that its policy does not grant.
-    PoweredOff,
-    /// The operator has stopped it.
-    Stopped,
-    /// It was stopped for a fault, or could not be started.
-    Faulted,
-}
-
-impl Life {
-    /// Whether its cores are in use.
-    pub const fn is_active(self) -> bool {
-        matches!(self, Self::Running | Self::Paused)
-    }
-}
-
-impl fmt::Display for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::PoweredOff => "powered off",
-            Self::Stopped => "stopped",
-            Self::Faulted => "faulted",
-        })
-    }
-}
 
 /// A guest does not start.
 #[derive(Debug)]
@@ -69,10 +37,6 @@ impl fmt::Display for CannotStart {
     }
 }
 
-/// A guest that restarts more often than so many times in so many seconds is stopped: the log of
-/// it would take the service core from the others.
-const MOST_RESTARTS: u32 = 10;
-const RESTART_PERIOD: u64 = 60;
 /// Processors that have been told to stand still have done so within a hundredth of a second.
 const PAUSES_IN_A_SECOND: u64 = 100;
 
@@ -81,11 +45,26 @@ pub struct Guest {
     placed: Placed,
     run: Arc<Partition>,
     life: Life,
-    /// Restarts in the current period, and the second in which that began.
-    restarts: u32,
-    period: u64,
+    restarts: Restarts,
+    /// The TSC when the present run was started, or the last.
+    started: u64,
+    /// While it waits: the TSC at which it starts again.
+    due: u64,
+    /// What the operator wants to follow the present run.
+    wanted: Wanted,
     /// What is to be said of its first start, once it has been.
     boot: Option<Boot>,
+}
+
+/// What follows a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// What the guest's policy says of how it ended.
+    Policy,
+    /// Nothing, however it ended.
+    Stop,
+    /// Another run, however it ended.
+    Restart,
 }
 
 /// What has been before the guests start, in ticks of the TSC.
@@ -98,8 +77,8 @@ pub struct Boot {
 }
 
 impl Guest {
-    /// Starts a guest in its place, for the first time.
-    pub fn start(placed: Placed, boot: Boot) -> Self {
+    /// A guest in its place, not started.
+    pub fn new(placed: Placed) -> Self {
         let Own { heap, tables, ept } = placed.own;
         info!(
             "memory: guest {}: {} KiB, and {} KiB of EPT",
@@ -107,21 +86,79 @@ impl Guest {
             Grouped((heap + tables).div_ceil(KIB)),
             Grouped(ept.div_ceil(KIB))
         );
-        let run = Arc::new(partition(&placed));
-        let period = placed.clock.now().unix_seconds;
-        let (life, restarts) = (Life::Faulted, 0);
-        let mut guest = Self { placed, run, life, restarts, period, boot: Some(boot) };
-        guest.launch();
-        guest
+        Self {
+            run: Arc::new(partition(&placed)),
+            placed,
+            life: Life::Defined,
+            restarts: Restarts::default(),
+            started: 0,
+            due: 0,
+            wanted: Wanted::Policy,
+            boot: None,
+        }
     }
 
-    /// Says what the first start has cost, once the guest's first processor has entered it.
-    pub fn report_start(&mut self) {
-        let Some(Boot { entry, digests }) = self.boot else { return };
+    /// Starts it as the machine boots, if the manifest wants that.
+    pub fn boot(&mut self, boot: Boot) {
+        if self.placed.at_boot {
+            self.boot = Some(boot);
+            self.launch();
+        } else {
+            info!("guest {}: is started by hand: start {}", self.name(), self.name());
+        }
+    }
+
+    /// Where it goes from here.
+    ///
+    /// # Errors
+    /// If it cannot go there.
+    fn go(&mut self, event: Event) -> Result<(), Refusal> {
+        self.life = self.life.after(event).ok_or(Refusal::Life(self.life))?;
+        Ok(())
+    }
+
+    /// Starts it, when it does not run.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn start(&mut self) -> Result<(), Refusal> {
+        if self.life.after(Event::Start).is_none() {
+            return Err(Refusal::Life(self.life));
+        }
+        self.restarts.forget();
+        self.launch();
+        if self.life == Life::Faulted { Err(Refusal::NotStarted) } else { Ok(()) }
+    }
+
+    /// Stops it if it runs, and starts it then; or starts it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn restart(&mut self) -> Result<(), Refusal> {
+        if !self.life.is_active() {
+            return self.start();
+        }
+        self.stop()?;
+        self.wanted = Wanted::Restart;
+        Ok(())
+    }
+
+    /// To be called now and then: sees that it has been entered, and starts it again when it is time.
+    pub fn look_after(&mut self) {
+        match self.life {
+            Life::Starting => self.look_for_its_start(),
+            Life::Waiting if reached(self.due) => self.launch(),
+            _ => {}
+        }
+    }
+
+    fn look_for_its_start(&mut self) {
         let Some(Started { scrubbing, copying, at }) = self.shared().startup.started() else {
             return;
         };
-        self.boot = None;
+        // It is starting, which is followed by this.
+        let _ = self.go(Event::Entered);
+        let Some(Boot { entry, digests }) = self.boot.take() else { return };
         info!(
             "guest {}: first instruction {} ticks after the hypervisor's entry, of which {} for digests, {} for \
              scrubbing, {} for copying its image",
@@ -141,6 +178,26 @@ impl Guest {
     /// Where it is in its life.
     pub fn life(&self) -> Life {
         self.life
+    }
+
+    /// Its place.
+    pub fn placed(&self) -> &Placed {
+        &self.placed
+    }
+
+    /// Bytes of its memory.
+    pub fn memory(&self) -> u64 {
+        self.placed.memory
+    }
+
+    /// Seconds since the present run was started; `None` without one.
+    pub fn uptime(&self) -> Option<u64> {
+        self.life.is_active().then(|| self.seconds_of_run())
+    }
+
+    fn seconds_of_run(&self) -> u64 {
+        let ticks = cpu::rdtsc().wrapping_sub(self.started);
+        ticks.checked_div(self.placed.clock.rates.tsc_hz).unwrap_or(0)
     }
 
     /// Its cores.
@@ -165,16 +222,22 @@ impl Guest {
         self.cores().iter().copied().find(|core| core.state() == State::Dead)
     }
 
-    /// Starts the present run, which is new.
+    /// Starts a run. It must not have one.
     fn launch(&mut self) {
+        if self.life != Life::Defined {
+            self.run = Arc::new(partition(&self.placed));
+        }
+        if self.go(Event::Start).is_err() {
+            return;
+        }
         info!("guest {}: starting on {}", self.name(), Cores(self.cores()));
-        self.life = match self.start_cores() {
-            Ok(()) => Life::Running,
-            Err(error) => {
-                error!("guest {}: not started: {error}", self.name());
-                Life::Faulted
-            }
-        };
+        self.started = cpu::rdtsc();
+        self.wanted = Wanted::Policy;
+        if let Err(error) = self.start_cores() {
+            error!("guest {}: not started: {error}", self.name());
+            // A guest that is starting may end.
+            let _ = self.go(Event::Ended(Ended::Faulted));
+        }
     }
 
     fn start_cores(&mut self) -> Result<(), CannotStart> {
@@ -204,12 +267,21 @@ impl Guest {
     /// # Errors
     /// Why not.
     pub fn pause(&mut self) -> Result<u64, Refusal> {
-        if self.life != Life::Running {
-            return Err(Refusal::Life(self.life));
-        }
+        self.freeze(Event::Pause)
+    }
+
+    /// The same, and cuts its console off. The memory and the registers stay as they are.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn quarantine(&mut self) -> Result<u64, Refusal> {
+        self.freeze(Event::Quarantine)
+    }
+
+    fn freeze(&mut self, event: Event) -> Result<u64, Refusal> {
+        self.go(event)?;
         let start = cpu::rdtsc();
         self.shared().pause(true);
-        self.life = Life::Paused;
         let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
         while !self.shared().is_held() {
             if cpu::rdtsc().wrapping_sub(start) > limit {
@@ -220,30 +292,36 @@ impl Guest {
         Ok(cpu::rdtsc().wrapping_sub(start))
     }
 
+    /// Ends its quarantine: it is paused then.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn release(&mut self) -> Result<(), Refusal> {
+        self.go(Event::Release)
+    }
+
     /// Lets a paused guest go on.
     ///
     /// # Errors
     /// Why not.
     pub fn resume(&mut self) -> Result<(), Refusal> {
-        if self.life != Life::Paused {
-            return Err(Refusal::Life(self.life));
-        }
+        self.go(Event::Resume)?;
         self.shared().pause(false);
-        self.life = Life::Running;
         Ok(())
     }
 
     /// Tells the guest's processors to leave, whatever they do. [`has_ended`](Self::has_ended)
-    /// says when they have.
+    /// says when they have. One that waits to start again no longer does.
     ///
     /// # Errors
     /// Why not.
     pub fn stop(&mut self) -> Result<(), Refusal> {
-        if !self.life.is_active() {
-            return Err(Refusal::Life(self.life));
+        if self.life.is_active() {
+            self.wanted = Wanted::Stop;
+            self.shared().end(Ok(Stop::Ordered));
+            return Ok(());
         }
-        self.shared().end(Ok(Stop::Ordered));
-        Ok(())
+        self.go(Event::Ended(Ended::Stopped))
     }
 
     /// Whether its processors have all left since it was started.
@@ -261,118 +339,84 @@ impl Guest {
     /// Says how the run ended, and starts the guest again if that is its policy. To be called once
     /// it [has ended](Self::has_ended).
     pub fn conclude(&mut self) {
-        self.report_start();
+        if self.life == Life::Starting {
+            self.look_for_its_start();
+        }
         // Of a run that was never entered there is nothing to say.
         self.boot = None;
         let name = &self.placed.name;
-        let again = match &self.shared().take_end() {
+        let policy = self.placed.restart;
+        let (how, again) = match &self.shared().take_end() {
             Some(Ok(Stop::PowerOff)) => {
                 info!("guest {name}: powered off");
-                Err(Life::PoweredOff)
+                (Ended::PoweredOff, policy.after_power_off().then_some(Cause::Wish))
             }
-            Some(Ok(Stop::Reset)) if self.placed.restart => {
+            Some(Ok(Stop::Reset)) if policy.after_reset() => {
                 info!("guest {name}: reset");
-                Ok(())
+                (Ended::Stopped, Some(Cause::Wish))
             }
             Some(Ok(Stop::Reset)) => {
                 info!("guest {name}: asked for a reset; its restart policy is never: stopped");
-                Err(Life::PoweredOff)
+                (Ended::PoweredOff, None)
             }
             Some(Ok(Stop::Ordered)) | None => {
                 info!("guest {name}: stopped by the operator");
-                Err(Life::Stopped)
+                (Ended::Stopped, None)
             }
             Some(Ok(Stop::Abandoned)) => {
                 let index = self.dead_core().map_or(0, |core| core.index);
                 error!("guest {name}: stopped: the hypervisor failed on its core {index}");
-                Err(Life::Faulted)
+                (Ended::Faulted, None)
             }
             Some(Ok(Stop::Fault(fault, report))) => {
                 error!("guest {name}: stopped: {fault}");
                 report.lines(|line| error!("guest {name}: {line}"));
                 // On a processor a triple fault is a reset.
-                if *fault == Fault::TripleFault && self.placed.restart {
-                    Ok(())
-                } else {
-                    Err(Life::Faulted)
-                }
+                let reset = *fault == Fault::TripleFault && policy.after_reset();
+                let fault = policy.after_fault().then_some(Cause::Fault);
+                (Ended::Faulted, if reset { Some(Cause::Wish) } else { fault })
             }
             Some(Err(error)) => {
                 error!("guest {name}: not started: {error}");
-                Err(Life::Faulted)
+                (Ended::Faulted, None)
             }
         };
-        self.summarise();
+        costs::summarise(self);
         self.placed.frames = self.run.frames.lock().take();
-        match again.and_then(|()| self.may_restart()) {
-            Ok(()) => {
-                self.run = Arc::new(partition(&self.placed));
+        let pause = match (self.wanted, again) {
+            (Wanted::Restart, _) => Some(0),
+            (Wanted::Policy, Some(cause)) => self.pause_before_restart(cause),
+            (Wanted::Policy, None) | (Wanted::Stop, _) => None,
+        };
+        // It was active, and may end in any way.
+        let _ = self.go(Event::Ended(match pause {
+            Some(_) => Ended::Again,
+            // It had no more restarts.
+            None if again.is_some() && self.wanted == Wanted::Policy => Ended::Faulted,
+            None => how,
+        }));
+        if let Some(seconds) = pause {
+            let ticks = seconds.saturating_mul(self.placed.clock.rates.tsc_hz);
+            self.due = cpu::rdtsc().wrapping_add(ticks);
+            if seconds == 0 {
                 self.launch();
+            } else {
+                info!("guest {}: starts again in {seconds} s", self.name());
             }
-            Err(life) => self.life = life,
         }
     }
 
-    fn may_restart(&mut self) -> Result<(), Life> {
-        let now = self.placed.clock.now().unix_seconds;
-        if now.saturating_sub(self.period) >= RESTART_PERIOD {
-            (self.period, self.restarts) = (now, 0);
-        }
-        self.restarts += 1;
-        if self.restarts <= MOST_RESTARTS {
-            return Ok(());
-        }
-        let name = &self.placed.name;
-        error!("guest {name}: stopped: {MOST_RESTARTS} restarts within {RESTART_PERIOD} s");
-        Err(Life::Faulted)
-    }
-
-    /// Prints what the guest has cost so far: exits by reason, and the ticks spent in each.
-    pub fn log_exits(&self) {
-        let exits = self.shared().exits();
-        info!(
-            "guest {}: {} exits in {} ticks",
-            self.placed.name,
-            Grouped(exits.count()),
-            Grouped(exits.ticks())
-        );
-        self.log_rows(&exits);
-    }
-
-    fn log_rows(&self, exits: &Exits) {
-        for (reason, count, ticks) in exits.rows() {
-            info!(
-                "guest {}:   {:>12} {:<28} {:>14} ticks, {:>7} each",
-                self.placed.name,
-                Grouped(count),
-                ExitReason::from(reason).name(),
-                Grouped(ticks),
-                Grouped(ticks / count.max(1))
+    fn pause_before_restart(&mut self, cause: Cause) -> Option<u64> {
+        let pause = self.restarts.next(self.seconds_of_run(), cause);
+        if pause.is_none() {
+            error!(
+                "guest {}: stopped: {} restarts, and it never ran for {} s",
+                self.name(),
+                restarts::MOST,
+                restarts::LONG_RUN_SECONDS
             );
         }
-    }
-
-    fn summarise(&self) {
-        let name = &self.placed.name;
-        let exits = self.shared().exits();
-        let ticks = self.shared().processors.iter().map(|slot| slot.ticks.load(Ordering::Relaxed));
-        info!(
-            "guest {name}: ran {} ticks, of which {} in {} exits",
-            Grouped(ticks.max().unwrap_or(0)),
-            Grouped(exits.ticks()),
-            Grouped(exits.count())
-        );
-        self.log_rows(&exits);
-        let Some(platform) = self.platform() else { return };
-        let absent = platform.absent();
-        info!(
-            "guest {name}: absent devices: {} port accesses, {} memory accesses; console bytes \
-             lost: {}; interrupts refused: {}",
-            absent.port_accesses,
-            absent.memory_accesses,
-            platform.console_dropped(),
-            platform.interrupts_refused(),
-        );
+        pause
     }
 }
 
@@ -383,15 +427,23 @@ pub enum Refusal {
     Life(Life),
     /// Some of its processors still load it: they stand still when they come to run it.
     NotYet,
+    /// It cannot be started; the log says why.
+    NotStarted,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Life(life) => write!(f, "is {life}"),
+            Self::NotStarted => f.write_str("cannot be started"),
             Self::NotYet => f.write_str("is being started, and will stand still then"),
         }
     }
+}
+
+/// Whether the TSC has come to this value, which is less than half its range away.
+fn reached(tsc: u64) -> bool {
+    cpu::rdtsc().wrapping_sub(tsc) <= u64::MAX / 2
 }
 
 /// Cores, for a message.

@@ -9,7 +9,7 @@ use crate::memory::address_space::{MapFailed, Window};
 use crate::memory::{FramePool, FrameRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart};
+use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart, Start};
 use bulkhead_plan::footprint::{Demand, Footprint, Own};
 use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
@@ -22,8 +22,12 @@ pub struct Placed {
     pub name: String,
     /// The cores that are its own, in the order of its processors; at least one.
     pub cores: Vec<&'static Core>,
-    /// Whether a reset starts it again.
-    pub restart: bool,
+    /// When it is started again.
+    pub restart: Restart,
+    /// Whether it is started when the machine boots.
+    pub at_boot: bool,
+    /// Whom it belongs to.
+    pub owner: Option<String>,
     /// How its kernel is loaded.
     pub kind: Kind,
     /// The kernel's file.
@@ -36,6 +40,8 @@ pub struct Placed {
     pub vpid: u16,
     /// The time.
     pub clock: Clock,
+    /// Bytes of its RAM.
+    pub memory: u64,
     /// Its RAM, while it does not run.
     pub frames: Option<FrameRange>,
     /// The window to its RAM.
@@ -121,7 +127,9 @@ pub fn place(
         placed.push(Placed {
             name,
             cores,
-            restart: guest.restart == Restart::OnReset,
+            restart: guest.restart,
+            at_boot: guest.start == Start::AtBoot,
+            owner: guest.owner.clone(),
             kind,
             kernel: checked(guest.kernel)?,
             initrd: guest.initrd.map(&mut checked).transpose()?,
@@ -129,6 +137,7 @@ pub fn place(
             // VPID 0 is the hypervisor's (SDM Vol. 3C, 29.1).
             vpid: u16::try_from(index + 1).unwrap_or(u16::MAX),
             clock,
+            memory: guest.memory,
             frames: Some(frames),
             window,
             own,

@@ -2,14 +2,17 @@
 
 use super::commands::{self, Command, MAX_COMMAND, Order};
 use super::consoles::{self, Consoles, Typed, answer, refuse};
-use super::guest::{Boot, Guest, Life};
+use super::cores;
+use super::costs;
+use super::guest::{Boot, Guest};
+use super::life::Life;
 use super::log as console;
 use super::panic;
 use super::plan::Placed;
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
 use crate::guest::statistics::Grouped;
-use crate::memory::HeapUse;
+use crate::memory::KernelHeap;
 use alloc::format;
 use alloc::vec::Vec;
 use bulkhead_plan::footprint::KIB;
@@ -19,21 +22,30 @@ use log::info;
 pub struct Service {
     guests: Vec<Guest>,
     consoles: Consoles,
+    heap: &'static KernelHeap,
+    /// The operator wants the machine switched off.
+    ending: bool,
 }
 
 impl Service {
-    /// Starts all guests. `serial_interrupts` says whether the serial port interrupts.
-    pub fn new(placed: Vec<Placed>, boot: Boot, serial_interrupts: bool) -> Self {
+    /// Starts the guests that start at boot. `serial_interrupts` says whether the serial port interrupts.
+    pub fn new(
+        placed: Vec<Placed>,
+        boot: Boot,
+        heap: &'static KernelHeap,
+        serial_interrupts: bool,
+    ) -> Self {
         let consoles = Consoles::new(placed.len(), serial_interrupts);
-        let guests = placed.into_iter().map(|placed| Guest::start(placed, boot)).collect();
-        let mut service = Self { guests, consoles };
+        let mut guests: Vec<_> = placed.into_iter().map(Guest::new).collect();
+        guests.iter_mut().for_each(|guest| guest.boot(boot));
+        let mut service = Self { guests, consoles, heap, ending: false };
         // The first may not have started.
         service.attach_next(true);
         service
     }
 
-    /// Serves until every guest has stopped; returns how many ended as they should, the operator's
-    /// stops among them, and how many faulted.
+    /// Serves until every guest has stopped, or never as long as one has not been started; returns how many ended
+    /// as they should, the operator's stops among them, and how many faulted.
     pub fn run(&mut self) -> (usize, usize) {
         loop {
             let mut busy = self.consoles.transmit(&self.guests);
@@ -41,7 +53,7 @@ impl Service {
             busy |= self.pass_input();
             let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
-                guest.report_start();
+                guest.look_after();
                 // What it wrote last comes before what is said of its end.
                 if guest.has_ended() && !consoles::has_output(guest) {
                     guest.conclude();
@@ -49,7 +61,7 @@ impl Service {
                 }
             }
             self.attach_next(attached_was_active);
-            if !self.guests.iter().any(|guest| guest.life().is_active()) {
+            if self.is_over() {
                 let faulted = self.guests.iter().filter(|guest| guest.life() == Life::Faulted);
                 let faulted = faulted.count();
                 return (self.guests.len() - faulted, faulted);
@@ -59,6 +71,13 @@ impl Service {
                 unsafe { cpu::wait_for_interrupt() };
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let waited_for = |guest: &Guest| {
+            guest.life().is_alive() || (guest.life() == Life::Defined && !self.ending)
+        };
+        !self.guests.iter().any(waited_for)
     }
 
     /// Moves what was typed to the guest that is attached, and obeys commands.
@@ -79,6 +98,8 @@ impl Service {
         match commands::parse(line) {
             Ok(Command::Help) => consoles::help(),
             Ok(Command::List) => self.list(),
+            Ok(Command::Memory) => self.memory(),
+            Ok(Command::PowerOff) => self.power_off(),
             Ok(Command::Attach(name)) => {
                 let Some(index) = self.named(name) else { return };
                 self.consoles.attach(index);
@@ -98,20 +119,32 @@ impl Service {
 
     /// Carries out an order, and answers it.
     fn order(&mut self, order: Order, index: usize) {
+        if self.ending && matches!(order, Order::Start | Order::Restart) {
+            return refuse(format_args!("no guest is started: the machine is being switched off"));
+        }
         let guest = &mut self.guests[index];
         let done = match order {
             Order::Pause => guest.pause().map(|ticks| format!("is paused, after {ticks} ticks")),
             Order::Resume => guest.resume().map(|()| "goes on".into()),
+            Order::Start => guest.start().map(|()| "is started".into()),
             Order::Stop => guest.stop().map(|()| "is told to stop".into()),
+            Order::Restart => guest.restart().map(|()| "is started again".into()),
+            Order::Quarantine => {
+                guest.quarantine().map(|ticks| format!("is quarantined, after {ticks} ticks"))
+            }
+            Order::Release => guest.release().map(|()| "is paused".into()),
             Order::Exits => Ok("has these exits so far:".into()),
+            Order::Info => Ok(format!("is {}", guest.life())),
         };
         let name = guest.name();
         match done {
             Ok(done) => answer(format_args!("guest {name} {done}")),
             Err(why) => refuse(format_args!("cannot {} guest {name}: it {why}", order.word())),
         }
-        if order == Order::Exits {
-            guest.log_exits();
+        match order {
+            Order::Exits => costs::exits(guest),
+            Order::Info => consoles::info(guest),
+            _ => {}
         }
     }
 
@@ -127,11 +160,29 @@ impl Service {
     }
 
     fn list(&self) {
-        let guests = self.guests.iter().enumerate().map(|(index, guest)| {
-            let attached = if index == self.consoles.attached() { ", attached" } else { "" };
-            format!("{} ({}{attached})", guest.name(), guest.life())
-        });
-        answer(format_args!("guests: {}", consoles::list(guests)));
+        consoles::table(&self.guests, self.consoles.attached());
+    }
+
+    fn memory(&self) {
+        let heap = self.heap.usage();
+        let kib = |bytes: usize| Grouped((bytes as u64).div_ceil(KIB));
+        let (in_use, frames) = cores::tables().lock().usage();
+        answer(format_args!(
+            "{} of {} KiB of heap and {} of {} frames for tables and stacks are in use",
+            kib(heap.now),
+            kib(heap.size),
+            Grouped(in_use),
+            Grouped(frames)
+        ));
+    }
+
+    fn power_off(&mut self) {
+        self.ending = true;
+        answer(format_args!("the machine is switched off when all guests have stopped"));
+        for guest in &mut self.guests {
+            // One that has ended already refuses it.
+            let _ = guest.stop();
+        }
     }
 
     fn attached_is_active(&self) -> bool {
@@ -155,8 +206,14 @@ impl Service {
 }
 
 /// Says how it ended, and switches the machine off.
-pub fn finish(powered_off: usize, faulted: usize, heap: HeapUse, soft_off: Option<SoftOff>) -> ! {
+pub fn finish(
+    powered_off: usize,
+    faulted: usize,
+    heap: &KernelHeap,
+    soft_off: Option<SoftOff>,
+) -> ! {
     panic::wait_for_reports();
+    let heap = heap.usage();
     let [most, size] = [heap.most, heap.size].map(|bytes| Grouped((bytes as u64).div_ceil(KIB)));
     info!("memory: at most {most} KiB of the heap's {size} KiB were in use");
     let strays = interrupts::unexpected();

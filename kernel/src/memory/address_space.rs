@@ -87,6 +87,9 @@ pub struct TablePool {
     end: u64,
     /// The frame that came back last; each begins with the address of the one before, or 0.
     given_back: u64,
+    /// Frames that are handed out.
+    in_use: u64,
+    frames: u64,
 }
 
 impl TablePool {
@@ -96,7 +99,7 @@ impl TablePool {
     /// The range must be mapped writable at [`direct`] for ever.
     pub unsafe fn new(range: FrameRange) -> Self {
         let (next, end) = (range.start().as_u64(), range.end().as_u64());
-        Self { next, end, given_back: 0 }
+        Self { next, end, given_back: 0, in_use: 0, frames: range.len() / FRAME_SIZE }
     }
 
     /// A frame of zeroes.
@@ -113,6 +116,7 @@ impl TablePool {
         } else {
             return None;
         };
+        self.in_use += 1;
         // SAFETY: the frame is this pool's and mapped, by `new`'s contract; nobody else has it.
         unsafe {
             crate::arch::copy::zero(direct(frame).as_u64() as *mut u8, FRAME_SIZE as usize);
@@ -128,6 +132,12 @@ impl TablePool {
         // SAFETY: the frame is this pool's and mapped, and nobody else uses it, by the caller's contract.
         unsafe { *(direct(frame).as_u64() as *mut u64) = self.given_back };
         self.given_back = frame.as_u64();
+        self.in_use = self.in_use.saturating_sub(1);
+    }
+
+    /// How many frames are handed out, and how many there are.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.in_use, self.frames)
     }
 }
 

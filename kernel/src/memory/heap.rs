@@ -35,6 +35,8 @@ struct Pieces {
 pub struct HeapUse {
     /// All pieces.
     pub size: usize,
+    /// What is in use now.
+    pub now: usize,
     /// The most that was in use.
     pub most: usize,
 }
@@ -84,7 +86,8 @@ impl KernelHeap {
     /// How much there is and was in use.
     pub fn usage(&self) -> HeapUse {
         let pieces = self.pieces.lock();
-        HeapUse { size: pieces.heaps.iter().map(Heap::size).sum(), most: pieces.most }
+        let sum = |of: fn(&Heap) -> usize| pieces.heaps.iter().map(of).sum();
+        HeapUse { size: sum(Heap::size), now: sum(Heap::used), most: pieces.most }
     }
 }
 
@@ -144,7 +147,10 @@ mod tests {
             assert!(within(late));
             let more = HEAP.alloc(layout);
             assert!(!more.is_null() && !within(more), "the last piece is full, the first is not");
-            assert_eq!(HEAP.usage(), HeapUse { size: FIRST_PIECE + 6144, most: 3 * 4096 });
+            assert_eq!(
+                HEAP.usage(),
+                HeapUse { size: FIRST_PIECE + 6144, now: 3 * 4096, most: 3 * 4096 }
+            );
             for at in [early, late, more] {
                 HEAP.dealloc(at, layout);
             }

@@ -14,6 +14,7 @@ mod memtest;
 mod partitions;
 mod plan;
 mod smp;
+mod verbs;
 mod xapic;
 
 use std::sync::LazyLock;
@@ -40,6 +41,7 @@ fn main() {
         linux::trials(),
         partitions::trials(),
         smp::trials(),
+        verbs::trials(),
         xapic::trials(),
         plan::trials(),
     ];

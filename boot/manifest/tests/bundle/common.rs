@@ -1,7 +1,7 @@
 //! A small bundle, and the means to take one apart and close it again.
 
 use bulkhead_manifest::{
-    BlobIndex, Bundle, Cores, Descriptor, Guest, KernelKind, Options, Restart, Writer,
+    BlobIndex, Bundle, Cores, Descriptor, Guest, KernelKind, Options, Restart, Start, Writer,
 };
 
 /// Where the header's fields are.
@@ -21,6 +21,7 @@ pub fn guest(name: &str, kernel: BlobIndex, initrd: Option<BlobIndex>) -> Guest 
         command_line: "console=ttyS0".into(),
         owner: Some("web team".into()),
         restart: Restart::Never,
+        start: Start::AtBoot,
     }
 }
 
@@ -33,6 +34,7 @@ pub fn small() -> Vec<u8> {
     writer.add_guest(Guest {
         kind: KernelKind::Elf64,
         restart: Restart::OnReset,
+        start: Start::ByHand,
         owner: None,
         cores: Cores::Numbers(vec![3, 2]),
         ..guest("probe", kernel, None)

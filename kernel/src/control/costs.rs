@@ -1,0 +1,55 @@
+//! What a guest has cost, for the log: exits by reason, and the ticks spent in each.
+
+use super::guest::Guest;
+use crate::guest::statistics::{Exits, Grouped};
+use crate::vmx::exit::ExitReason;
+use core::sync::atomic::Ordering;
+use log::info;
+
+/// Says what it is so far.
+pub fn exits(guest: &Guest) {
+    let exits = guest.shared().exits();
+    info!(
+        "guest {}: {} exits in {} ticks",
+        guest.name(),
+        Grouped(exits.count()),
+        Grouped(exits.ticks())
+    );
+    rows(guest.name(), &exits);
+}
+
+fn rows(name: &str, exits: &Exits) {
+    for (reason, count, ticks) in exits.rows() {
+        info!(
+            "guest {name}:   {:>12} {:<28} {:>14} ticks, {:>7} each",
+            Grouped(count),
+            ExitReason::from(reason).name(),
+            Grouped(ticks),
+            Grouped(ticks / count.max(1))
+        );
+    }
+}
+
+/// Says what a run has cost that has ended.
+pub fn summarise(guest: &Guest) {
+    let (name, shared) = (guest.name(), guest.shared());
+    let exits = shared.exits();
+    let ticks = shared.processors.iter().map(|slot| slot.ticks.load(Ordering::Relaxed));
+    info!(
+        "guest {name}: ran {} ticks, of which {} in {} exits",
+        Grouped(ticks.max().unwrap_or(0)),
+        Grouped(exits.ticks()),
+        Grouped(exits.count())
+    );
+    rows(name, &exits);
+    let Some(platform) = guest.platform() else { return };
+    let absent = platform.absent();
+    info!(
+        "guest {name}: absent devices: {} port accesses, {} memory accesses; console bytes \
+         lost: {}; interrupts refused: {}",
+        absent.port_accesses,
+        absent.memory_accesses,
+        platform.console_dropped(),
+        platform.interrupts_refused(),
+    );
+}

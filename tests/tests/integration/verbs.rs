@@ -1,0 +1,124 @@
+//! What the operator can do to a guest, and what not in which state.
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_tests::{Boot, Console, End, Guest};
+use libtest_mimic::Trial;
+
+use crate::trial;
+
+/// So often a guest is started in one boot.
+const STARTS: u32 = 500;
+/// Ticks that they may take in all.
+const TICKS: u64 = 20_000_000_000;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("verbs::each_does_what_it_says_or_says_why_not", verbs),
+        trial("verbs::what_faults_starts_again_after_longer_and_longer_pauses", pauses),
+        trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
+            let guests = ["one", "two"].map(|name| Guest::new("hello").named(name).by_hand());
+            let mut console = Boot::of_guests(name, &guests)?.start()?;
+            console.wait_for("guest two: is started by hand: start two\r\n")?;
+            answered(&mut console, "power-off", "the machine is switched off when all guests")?;
+            let end = console.wait_for_end()?;
+            ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+            Ok(())
+        }),
+        trial("verbs::a_guest_that_starts_500_times_leaves_nothing_behind", soak),
+    ]
+}
+
+/// Gives a command, and fails unless its answer begins with a text.
+fn answered(console: &mut Console, command: &str, answer: &str) -> Result<()> {
+    let said = console.control(command)?;
+    ensure!(said.starts_with(answer), "`{command}`: {said}");
+    Ok(())
+}
+
+/// Types to the guest `two` and sees that it answers.
+fn echoes(console: &mut Console, text: &str) -> Result<()> {
+    console.guest("two")?.send(&format!("{text}\r"))?;
+    console.guest("two")?.wait_for(&format!("two: got \"{text}\"\r\n")).map(|_| ())
+}
+
+fn verbs(name: &str) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let mut console = Boot::of_guests(name, &[echo("one"), echo("two").by_hand()])?.start()?;
+    console.guest("one")?.wait_for("one: ready\r\n")?;
+    for verb in ["pause", "resume", "stop", "quarantine", "release"] {
+        let refused = format!("cannot {verb} guest two: it is defined");
+        answered(&mut console, &format!("{verb} two"), &refused)?;
+    }
+    // There is one that can still be started.
+    answered(&mut console, "stop one", "guest one is told to stop")?;
+    console.wait_for("guest one: stopped by the operator\r\n")?;
+    answered(&mut console, "start two", "guest two is started")?;
+    console.guest("two")?.wait_for("two: ready\r\n")?;
+    answered(&mut console, "start two", "cannot start guest two: it is running")?;
+    answered(&mut console, "release two", "cannot release guest two: it is running")?;
+    echoes(&mut console, "hello")?;
+
+    answered(&mut console, "quarantine two", "guest two is quarantined, after ")?;
+    for verb in ["start", "pause", "resume", "quarantine"] {
+        let refused = format!("cannot {verb} guest two: it is quarantined");
+        answered(&mut console, &format!("{verb} two"), &refused)?;
+    }
+    console.guest("two")?.send("lost")?;
+    answered(&mut console, "release two", "guest two is paused")?;
+    answered(&mut console, "resume two", "guest two goes on")?;
+    // What was typed in between has not come in.
+    echoes(&mut console, "again")?;
+
+    answered(&mut console, "restart two", "guest two is started again")?;
+    console.guest("two")?.wait_for("two: ready\r\n")?;
+    answered(&mut console, "info two", "guest two is running")?;
+    console.wait_for("console:   start by-hand, restart never\r\n")?;
+    answered(&mut console, "restart one", "guest one is started again")?;
+    console.guest("one")?.wait_for("one: ready\r\n")?;
+    // Also from quarantine.
+    answered(&mut console, "quarantine one", "guest one is quarantined, after ")?;
+    answered(&mut console, "stop one", "guest one is told to stop")?;
+    answered(&mut console, "stop two", "guest two is told to stop")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    Ok(())
+}
+
+fn pauses(name: &str) -> Result<()> {
+    let bad = Guest::new("faults").named("bad").with("fault=fetch").with_restart("on-fault");
+    let mut console = Boot::of_guests(name, &[bad])?.start()?;
+    for pause in [1, 2, 4] {
+        console.wait_for(&format!("guest bad: starts again in {pause} s\r\n"))?;
+        if pause < 4 {
+            console.wait_for("guest bad: starting on core 1\r\n")?;
+        }
+    }
+    answered(&mut console, "pause bad", "cannot pause guest bad: it is waiting")?;
+    answered(&mut console, "stop bad", "guest bad is told to stop")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 1, faulted: 0 }, "{end:?}");
+    Ok(())
+}
+
+fn soak(name: &str) -> Result<()> {
+    let guest = |name: &str| Guest::new("hello").named(name).with_memory_mib(4).by_hand();
+    // As long as the second is never started, the machine waits.
+    let guests = [guest("often"), guest("never")];
+    let mut console = Boot::of_guests(name, &guests)?.start()?;
+    console.limit_ticks(TICKS);
+    console.wait_for("guest never: is started by hand")?;
+    let mut after = Vec::new();
+    for number in 0..STARTS {
+        answered(&mut console, "start often", "guest often is started")
+            .with_context(|| format!("start {number}"))?;
+        console.wait_for("guest often: absent devices: ")?;
+        if number == 0 || number == STARTS - 1 {
+            after.push(console.control("memory")?);
+        }
+    }
+    ensure!(after[0].contains(" KiB of heap and ") && after[0] == after[1], "{after:?}");
+    answered(&mut console, "power-off", "the machine is switched off")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    Ok(())
+}
