@@ -4,6 +4,7 @@
 //! compiler for bare metal, [`hypervisor`] builds the kernel with it, [`image`] puts kernel and
 //! guests on a disk.
 
+pub mod audit;
 pub mod bench;
 pub mod channels;
 pub mod checks;

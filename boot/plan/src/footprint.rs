@@ -36,8 +36,9 @@ pub const MOST_OWNED: u64 = 4;
 const BITMAPS: u64 = 4 + 2;
 
 /// Heap that is there whatever is served: the instruction decoder's tables of 96 KiB and 20 KiB while they are made, the
-/// log's queue of 12 KiB, and what passes while lines are made of reports.
-const HEAP: u64 = 160 << 10;
+/// log's queue of 12 KiB, 32 records of the audit trail, of 512 bytes at the most, and what passes while lines are made of
+/// reports.
+const HEAP: u64 = 176 << 10;
 /// Heap for a core: its descriptor tables, its entry in the table of cores, its place in the lines of the plan.
 const HEAP_OF_CORE: u64 = 1 << 10;
 /// Heap for a guest's run: queues of its serial port (16 KiB of output, 4 KiB of input), its other devices.

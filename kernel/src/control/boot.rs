@@ -12,7 +12,7 @@ use super::log as console;
 use super::machine::{self, Machine};
 use super::memory_map::{self, Kept, Memory};
 use super::service::{self, Service};
-use super::{clock, plan};
+use super::{audit, clock, plan};
 use crate::arch::apic::ApicId;
 use crate::arch::ioapic::{self, Ioapic};
 use crate::arch::rates::{self, Rates};
@@ -257,6 +257,7 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     console::set_rate(rates.tsc_hz);
     mmio::prepare();
     let clock = start_clock(rates);
+    audit::start(clock);
     mask_ioapics(&machine);
     interrupts::set_handler(cores::DOORBELL_VECTOR, || {});
     start_cores(&trampoline, rates);

@@ -140,6 +140,8 @@ pub enum Command<'a> {
     List,
     /// What of the hypervisor's memory is in use is shown.
     Memory,
+    /// The audit trail is shown, as far as it was not.
+    Audit,
     /// All guests are stopped, and the machine is switched off.
     PowerOff,
     /// The commands are listed.
@@ -148,7 +150,7 @@ pub enum Command<'a> {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME, restart NAME, quarantine NAME, \
-     release NAME, info NAME, exits NAME, list, memory, power-off, help";
+     release NAME, info NAME, exits NAME, list, memory, audit, power-off, help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -194,6 +196,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         b"attach" => Ok(Command::Attach(named("attach")?)),
         b"list" => alone("list", Command::List),
         b"memory" => alone("memory", Command::Memory),
+        b"audit" => alone("audit", Command::Audit),
         b"power-off" => alone("power-off", Command::PowerOff),
         b"help" => alone("help", Command::Help),
         _ => {
@@ -266,6 +269,7 @@ mod tests {
         }
         assert_eq!(parse(b"list"), Ok(Command::List));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
+        assert_eq!(parse(b"audit"), Ok(Command::Audit));
         assert_eq!(parse(b"power-off"), Ok(Command::PowerOff));
         assert_eq!(parse(b"help"), Ok(Command::Help));
     }

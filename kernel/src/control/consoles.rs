@@ -1,6 +1,7 @@
 //! The guests' consoles on the one serial port: their output in equal shares, the input for the guest
 //! that is attached, and the operator's commands.
 
+use super::audit;
 use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
 use super::guest::Guest;
 use super::life::Life;
@@ -190,11 +191,13 @@ fn give_input(guest: &Guest, byte: u8) -> bool {
 
 /// Answers a command, in one line.
 pub fn answer(answer: fmt::Arguments<'_>) {
+    audit::result(false, answer);
     info!("console: {answer}");
 }
 
 /// Refuses a command, in one line that says what would be right.
 pub fn refuse(why: fmt::Arguments<'_>) {
+    audit::result(true, why);
     error!("console: {why}");
 }
 

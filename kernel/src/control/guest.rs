@@ -1,5 +1,6 @@
 //! A guest's life: started on its cores, paused, stopped, started again.
 
+use super::audit;
 use super::cores::{Core, State};
 use super::costs;
 use super::life::{Ended, Event, Life};
@@ -114,6 +115,7 @@ impl Guest {
     /// If it cannot go there.
     fn go(&mut self, event: Event) -> Result<(), Refusal> {
         self.life = self.life.after(event).ok_or(Refusal::Life(self.life))?;
+        audit::record("guest", format_args!("{} is {}", self.placed.name, self.life));
         Ok(())
     }
 
@@ -366,10 +368,12 @@ impl Guest {
             Some(Ok(Stop::Abandoned)) => {
                 let index = self.dead_core().map_or(0, |core| core.index);
                 error!("guest {name}: stopped: the hypervisor failed on its core {index}");
+                audit::record(audit::HYPERVISOR, format_args!("failed on core {index}, {name}'s"));
                 (Ended::Faulted, None)
             }
             Some(Ok(Stop::Fault(fault, report))) => {
                 error!("guest {name}: stopped: {fault}");
+                audit::record("guest", format_args!("{name}: {fault}"));
                 report.lines(|line| error!("guest {name}: {line}"));
                 // On a processor a triple fault is a reset.
                 let reset = *fault == Fault::TripleFault && policy.after_reset();

@@ -1,5 +1,6 @@
 //! Boot, life cycle, console.
 
+pub mod audit;
 pub mod boot;
 pub mod clock;
 pub mod commands;

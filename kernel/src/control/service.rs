@@ -1,5 +1,6 @@
 //! The service core's loop: consoles, the operator's commands, and guests that stop.
 
+use super::audit;
 use super::commands::{self, Command, MAX_COMMAND, Order};
 use super::consoles::{self, Consoles, Typed, answer, refuse};
 use super::cores;
@@ -85,8 +86,12 @@ impl Service {
         let (any, typed) = self.consoles.receive(&self.guests);
         match typed {
             None => {}
-            Some(Typed::Line(line)) => self.obey(&line),
+            Some(Typed::Line(line)) => {
+                audit::command(&line);
+                self.obey(&line);
+            }
             Some(Typed::TooLong) => {
+                audit::command(b"(too long)");
                 refuse(format_args!("a command has at most {MAX_COMMAND} bytes"));
             }
         }
@@ -99,6 +104,10 @@ impl Service {
             Ok(Command::Help) => consoles::help(),
             Ok(Command::List) => self.list(),
             Ok(Command::Memory) => self.memory(),
+            Ok(Command::Audit) => {
+                let (records, digest) = audit::say();
+                answer(format_args!("{records} records; the digest of the last is {digest}"));
+            }
             Ok(Command::PowerOff) => self.power_off(),
             Ok(Command::Attach(name)) => {
                 let Some(index) = self.named(name) else { return };
@@ -213,6 +222,7 @@ pub fn finish(
     soft_off: Option<SoftOff>,
 ) -> ! {
     panic::wait_for_reports();
+    audit::end();
     let heap = heap.usage();
     let [most, size] = [heap.most, heap.size].map(|bytes| Grouped((bytes as u64).div_ceil(KIB)));
     info!("memory: at most {most} KiB of the heap's {size} KiB were in use");

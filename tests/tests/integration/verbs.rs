@@ -1,8 +1,12 @@
 //! What the operator can do to a guest, and what not in which state.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, End, Guest};
+use bulkhead_tests::{Boot, Console, End, Guest, xtask};
 use libtest_mimic::Trial;
+use xtask::emulator::RECORD;
 
 use crate::trial;
 
@@ -43,7 +47,9 @@ fn echoes(console: &mut Console, text: &str) -> Result<()> {
 
 fn verbs(name: &str) -> Result<()> {
     let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
-    let mut console = Boot::of_guests(name, &[echo("one"), echo("two").by_hand()])?.start()?;
+    let boot = Boot::of_guests(name, &[echo("one"), echo("two").by_hand()])?;
+    let folder = boot.machine.folder.clone();
+    let mut console = boot.start()?;
     console.guest("one")?.wait_for("one: ready\r\n")?;
     for verb in ["pause", "resume", "stop", "quarantine", "release"] {
         let refused = format!("cannot {verb} guest two: it is defined");
@@ -79,8 +85,48 @@ fn verbs(name: &str) -> Result<()> {
     answered(&mut console, "quarantine one", "guest one is quarantined, after ")?;
     answered(&mut console, "stop one", "guest one is told to stop")?;
     answered(&mut console, "stop two", "guest two is told to stop")?;
+    let (records, digest) = {
+        let said = console.control("audit")?;
+        let (records, digest) = said
+            .split_once(" records; the digest of the last is ")
+            .with_context(|| said.clone())?;
+        (records.to_string(), digest.to_string())
+    };
     let end = console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    audited(&folder.join(RECORD), &records, &digest)
+}
+
+/// The trail tells what was done, and any change of it is found.
+fn audited(record: &Path, records: &str, digest: &str) -> Result<()> {
+    let verify = |path: &Path| xtask(&["audit".as_ref(), "verify".as_ref(), path.as_os_str()], "");
+    let whole = verify(record)?;
+    whole.expect(0, &[])?;
+    ensure!(whole.output.contains(" records, unbroken; "), "{}", whole.output);
+    ensure!(!whole.output.contains("not the machine's end"), "{}", whole.output);
+    let log = String::from_utf8_lossy(&fs::read(record)?).into_owned();
+    for told in [
+        " hypervisor: Bulkhead ",
+        " guest: one is starting ",
+        " console: pause two: refused: cannot pause guest two: it is defined ",
+        " guest: two is running ",
+        " console: quarantine two: guest two is quarantined, after ",
+        " guest: two is quarantined ",
+        " console: restart two: guest two is started again ",
+        " guest: one is stopped ",
+        digest,
+    ] {
+        ensure!(log.contains(told), "no record has \"{told}\"");
+    }
+    ensure!(records.parse::<u32>()? > 30, "{records} records");
+    let altered = record.with_extension("altered");
+    for (from, to, found) in [
+        ("audit: 7 ", "audit 7 ", "record 8 is there, and 7 to 7 are missing before it"),
+        (" guest: two is quarantined ", " guest: two is running ", " was altered, or its digest"),
+    ] {
+        fs::write(&altered, log.replacen(from, to, 1))?;
+        verify(&altered)?.expect(1, &[found])?;
+    }
     Ok(())
 }
 
@@ -113,6 +159,8 @@ fn soak(name: &str) -> Result<()> {
             .with_context(|| format!("start {number}"))?;
         console.wait_for("guest often: absent devices: ")?;
         if number == 0 || number == STARTS - 1 {
+            // Records that wait to be shown are on the heap.
+            console.control("audit")?;
             after.push(console.control("memory")?);
         }
     }

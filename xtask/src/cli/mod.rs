@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod bench;
 mod flash;
 mod image;
@@ -32,6 +33,8 @@ enum Command {
     Test(Test),
     /// Measure what Bulkhead costs, beside KVM, in Bochs
     Bench(bench::Bench),
+    /// Check a machine's audit trail
+    Audit(audit::Audit),
     /// Check format, lints and documentation
     Check,
     /// Look for everything that the other commands need
@@ -57,6 +60,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Test(Test { filter, list: true }) => testing::list(filter.as_deref()),
         Command::Test(Test { filter, list: false }) => testing::run(filter.as_deref()),
         Command::Bench(bench) => bench.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Check => check(),
         Command::Doctor => Ok(doctor()),
     }

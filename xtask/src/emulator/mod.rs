@@ -10,7 +10,7 @@ mod probe;
 mod qemu;
 mod size;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -111,8 +111,13 @@ pub enum Read {
 pub struct Emulator {
     keeper: Keeper,
     serial: TcpStream,
+    /// Gets all that the machine sends, as it comes.
+    record: File,
     folder: PathBuf,
 }
+
+/// The file in a machine's folder with all that its serial port has sent, byte for byte.
+pub const RECORD: &str = "serial.log";
 
 impl Emulator {
     /// Starts a machine.
@@ -135,7 +140,10 @@ impl Emulator {
         let keeper = Keeper::spawn(command, &folder.join("emulator.log"), bochs::ticks_in)?;
         let serial = accept(&listener, &keeper, folder)?;
         serial.set_nodelay(true)?;
-        Ok(Self { keeper, serial, folder: folder.clone() })
+        let record = folder.join(RECORD);
+        let record =
+            File::create(&record).with_context(|| format!("creating {}", record.display()))?;
+        Ok(Self { keeper, serial, record, folder: folder.clone() })
     }
 
     /// The serial line, for polling along with other things.
@@ -152,6 +160,10 @@ impl Emulator {
             Ok(0) => Ok(Read::Ended),
             Ok(length) => {
                 bytes.truncate(length);
+                let record = self.folder.join(RECORD);
+                self.record
+                    .write_all(&bytes)
+                    .with_context(|| format!("writing {}", record.display()))?;
                 Ok(Read::Bytes(bytes))
             }
             Err(error) => match error.kind() {
