@@ -136,6 +136,10 @@ pub enum Command<'a> {
     Attach(&'a str),
     /// Something is done to this guest.
     Order(Order, &'a str),
+    /// So many bytes of this guest's memory are shown, from a guest-physical address on.
+    Examine(&'a str, u64),
+    /// The registers of a processor of this guest's are shown.
+    Registers(&'a str, u32),
     /// The guests are listed.
     List,
     /// What of the hypervisor's memory is in use is shown.
@@ -150,7 +154,7 @@ pub enum Command<'a> {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME, restart NAME, quarantine NAME, \
-     release NAME, info NAME, exits NAME, list, memory, audit, power-off, help";
+     release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list, memory, audit, power-off, help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,6 +165,8 @@ pub enum NoCommand<'a> {
     Unknown(&'a [u8]),
     /// This command needs a guest's name, and nothing else.
     OneName(&'static str),
+    /// This command needs a guest's name and a number.
+    NameAndNumber(&'static str, &'static str),
     /// This command stands alone.
     NoName(&'static str),
 }
@@ -173,6 +179,9 @@ impl fmt::Display for NoCommand<'_> {
                 write!(f, "unknown command \"{}\"; they are {COMMANDS}", word.escape_ascii())
             }
             Self::OneName(verb) => write!(f, "{verb} takes the name of one guest: {verb} NAME"),
+            Self::NameAndNumber(verb, example) => {
+                write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
+            }
             Self::NoName(verb) => write!(f, "{verb} takes no name"),
         }
     }
@@ -185,14 +194,28 @@ impl fmt::Display for NoCommand<'_> {
 pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
     let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
     let first = words.next().ok_or(NoCommand::Empty)?;
-    let (name, more) = (words.next(), words.next());
+    let (name, more, rest) = (words.next(), words.next(), words.next());
     let named = |verb| match (name.map(core::str::from_utf8), more) {
         (Some(Ok(name)), None) => Ok(name),
         _ => Err(NoCommand::OneName(verb)),
     };
     let alone =
         |verb, command| if name.is_none() { Ok(command) } else { Err(NoCommand::NoName(verb)) };
+    let with_number = |verb, example| match (name.map(core::str::from_utf8), more) {
+        (Some(Ok(name)), Some(word)) if rest.is_none() => {
+            Ok((name, number(word).ok_or(NoCommand::NameAndNumber(verb, example))?))
+        }
+        _ => Err(NoCommand::NameAndNumber(verb, example)),
+    };
     match first {
+        b"examine" => {
+            let (name, address) = with_number("examine", "0x100000")?;
+            Ok(Command::Examine(name, address))
+        }
+        b"registers" => {
+            let (name, processor) = with_number("registers", "0")?;
+            Ok(Command::Registers(name, u32::try_from(processor).unwrap_or(u32::MAX)))
+        }
         b"attach" => Ok(Command::Attach(named("attach")?)),
         b"list" => alone("list", Command::List),
         b"memory" => alone("memory", Command::Memory),
@@ -204,6 +227,16 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             let order = order.ok_or(NoCommand::Unknown(first))?;
             Ok(Command::Order(order, named(order.word())?))
         }
+    }
+}
+
+/// A number, decimal or hexadecimal behind `0x`.
+fn number(word: &[u8]) -> Option<u64> {
+    let word = core::str::from_utf8(word).ok()?;
+    match word.strip_prefix("0x") {
+        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
+        None if !word.starts_with('+') => word.parse().ok(),
+        _ => None,
     }
 }
 
@@ -268,6 +301,8 @@ mod tests {
             assert_eq!(parse(line.as_bytes()), Ok(Command::Order(order, "x")));
         }
         assert_eq!(parse(b"list"), Ok(Command::List));
+        assert_eq!(parse(b"examine one 0xfF0"), Ok(Command::Examine("one", 0xFF0)));
+        assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
         assert_eq!(parse(b"audit"), Ok(Command::Audit));
         assert_eq!(parse(b"power-off"), Ok(Command::PowerOff));
@@ -290,6 +325,17 @@ mod tests {
         let one = "stop takes the name of one guest: stop NAME";
         assert_eq!([said(b"stop"), said(b"stop a b"), said(b"stop \xff")], [one; 3]);
         assert_eq!(said(b"list all"), "list takes no name");
+        let examine = "examine takes the name of one guest and a number: examine NAME 0x100000";
+        for line in [
+            "examine",
+            "examine a",
+            "examine a b",
+            "examine a 0x+1",
+            "examine a 1 2",
+            "examine a -1",
+        ] {
+            assert_eq!(said(line.as_bytes()), examine, "{line}");
+        }
     }
 
     proptest::proptest! {

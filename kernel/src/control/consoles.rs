@@ -8,6 +8,7 @@ use super::life::Life;
 use super::log as console;
 use super::shares::{Next, Shares};
 use super::wire::PIECE;
+use crate::guest::examine::{self, Answer, Question};
 use crate::guest::statistics::Grouped;
 use alloc::format;
 use alloc::string::String;
@@ -247,13 +248,43 @@ pub fn info(guest: &Guest) {
     answer(format_args!("  {count} exits in {ticks} ticks"));
 }
 
+/// The answer to `examine` and `registers`.
+pub fn found(name: &str, question: Question, found: &Answer) {
+    match (question, found) {
+        (_, Answer::Registers(report)) => {
+            answer(format_args!("guest {name}, processor {}:", report.processor));
+            report.lines(|line| answer(format_args!("  {line}")));
+        }
+        (Question::Memory(at), Answer::Memory(Ok(bytes))) => {
+            answer(format_args!("guest {name}, guest-physical memory:"));
+            for (at, bytes) in (at.as_u64()..).step_by(16).zip(bytes.chunks(16)) {
+                let text: String = bytes.iter().map(|&byte| printable(byte)).collect();
+                let bytes = list_with(" ", bytes.iter().map(|byte| format!("{byte:02x}")));
+                answer(format_args!("  {at:016x}  {bytes}  {text}"));
+            }
+        }
+        (_, Answer::Memory(_)) => refuse(format_args!(
+            "guest {name} has no RAM there, or its end is nearer than {} bytes",
+            examine::BYTES
+        )),
+    }
+}
+
+fn printable(byte: u8) -> char {
+    if byte == b' ' || byte.is_ascii_graphic() { byte.into() } else { '.' }
+}
+
 /// Names as a sentence has them, with commas between.
 pub fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
+    list_with(", ", names)
+}
+
+fn list_with<T: fmt::Display>(between: &str, names: impl Iterator<Item = T>) -> String {
     let mut list = String::new();
     for name in names {
-        let comma = if list.is_empty() { "" } else { ", " };
+        let between = if list.is_empty() { "" } else { between };
         // Writing to a string does not fail.
-        let _ = write!(list, "{comma}{name}");
+        let _ = write!(list, "{between}{name}");
     }
     list
 }

@@ -8,6 +8,7 @@ use super::plan::Placed;
 use super::restarts::{self, Cause, Restarts};
 use crate::arch::cpu;
 use crate::device::platform::Platform;
+use crate::guest::examine::{Answer, Question};
 use crate::guest::run::Partition;
 use crate::guest::shared::Shared;
 use crate::guest::startup::Started;
@@ -302,6 +303,24 @@ impl Guest {
         self.go(Event::Release)
     }
 
+    /// Looks into the guest, which must stand still.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn examine(&self, processor: u32, question: Question) -> Result<Answer, Refusal> {
+        if !matches!(self.life, Life::Paused | Life::Quarantined) {
+            return Err(Refusal::Moves(self.life));
+        }
+        if self.dead_core().is_some() || !self.shared().is_held() {
+            return Err(Refusal::NotYet);
+        }
+        if processor >= self.shared().count() {
+            return Err(Refusal::Processors(self.shared().count()));
+        }
+        let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
+        self.shared().examine(processor, question, limit).ok_or(Refusal::NotYet)
+    }
+
     /// Lets a paused guest go on.
     ///
     /// # Errors
@@ -433,12 +452,20 @@ pub enum Refusal {
     NotYet,
     /// It cannot be started; the log says why.
     NotStarted,
+    /// It must stand still for that, and is in this state.
+    Moves(Life),
+    /// It has only so many processors.
+    Processors(u32),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Life(life) => write!(f, "is {life}"),
+            Self::Moves(life) => write!(f, "is {life}; pause it or put it into quarantine first"),
+            Self::Processors(count) => {
+                write!(f, "has no such processor; they are 0 to {}", count.saturating_sub(1))
+            }
             Self::NotStarted => f.write_str("cannot be started"),
             Self::NotYet => f.write_str("is being started, and will stand still then"),
         }

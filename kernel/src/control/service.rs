@@ -12,8 +12,9 @@ use super::panic;
 use super::plan::Placed;
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
+use crate::guest::examine::Question;
 use crate::guest::statistics::Grouped;
-use crate::memory::KernelHeap;
+use crate::memory::{GuestPhysical, KernelHeap};
 use alloc::format;
 use alloc::vec::Vec;
 use bulkhead_plan::footprint::KIB;
@@ -108,6 +109,12 @@ impl Service {
                 let (records, digest) = audit::say();
                 answer(format_args!("{records} records; the digest of the last is {digest}"));
             }
+            Ok(Command::Examine(name, at)) => {
+                self.examine(name, 0, Question::Memory(GuestPhysical::new(at)));
+            }
+            Ok(Command::Registers(name, processor)) => {
+                self.examine(name, processor, Question::Registers);
+            }
             Ok(Command::PowerOff) => self.power_off(),
             Ok(Command::Attach(name)) => {
                 let Some(index) = self.named(name) else { return };
@@ -154,6 +161,14 @@ impl Service {
             Order::Exits => costs::exits(guest),
             Order::Info => consoles::info(guest),
             _ => {}
+        }
+    }
+
+    fn examine(&self, name: &str, processor: u32, question: Question) {
+        let Some(index) = self.named(name) else { return };
+        match self.guests[index].examine(processor, question) {
+            Ok(found) => consoles::found(name, question, &found),
+            Err(why) => refuse(format_args!("cannot examine guest {name}: it {why}")),
         }
     }
 

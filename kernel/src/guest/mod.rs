@@ -6,6 +6,7 @@ pub mod apic;
 pub mod clock;
 pub mod control_registers;
 pub mod cpuid;
+pub mod examine;
 pub mod layout;
 pub mod loader;
 pub mod mmio;

@@ -2,6 +2,7 @@
 
 use super::activity::{Activity, SharedActivity};
 use super::apic::{Address, Identities};
+use super::examine::{Answer, Examination, Question};
 use super::run::StartError;
 use super::startup::Startup;
 use super::statistics::{Exits, Statistics};
@@ -100,6 +101,8 @@ pub enum Wanted {
     Go,
     /// Reset itself and start in real mode at this page.
     Start(u8),
+    /// Answer this, and look again.
+    Answer(Question),
     /// Leave the guest.
     Leave,
 }
@@ -116,6 +119,8 @@ pub struct Shared {
     pub identities: Identities,
     /// What its start has cost.
     pub startup: Startup,
+    /// What the service core wants to know of it while it stands still.
+    examination: Examination,
     /// Wakes the service core.
     pub doorbell: fn(),
     order: AtomicU8,
@@ -140,6 +145,7 @@ impl Shared {
             processors,
             platform: Mutex::new(Platform::new(GuestPhysical::new(layout::IOAPIC))),
             startup: Startup::default(),
+            examination: Examination::default(),
             doorbell,
             order: AtomicU8::new(Order::Run as u8),
             abandoned: AtomicBool::new(false),
@@ -209,6 +215,9 @@ impl Shared {
                 Order::Stop => return Wanted::Leave,
                 Order::Pause => {
                     slot.held.store(true, Ordering::SeqCst);
+                    if let Some(question) = self.examination.question(slot.id) {
+                        return Wanted::Answer(question);
+                    }
                     nmi::wait();
                 }
                 Order::Run => {
@@ -225,6 +234,28 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Asks one of its processors, which must stand still. `None` without such a processor, or if none of its cores
+    /// answers within so many ticks of the TSC.
+    pub fn examine(&self, id: u32, question: Question, limit: u64) -> Option<Answer> {
+        let slot = self.processors.get(id as usize)?;
+        self.examination.ask(id, question);
+        nmi::kick(slot.core);
+        let start = cpu::rdtsc();
+        while cpu::rdtsc().wrapping_sub(start) <= limit {
+            if let Some(answer) = self.examination.take() {
+                return Some(answer);
+            }
+            cpu::pause();
+        }
+        self.examination.withdraw();
+        None
+    }
+
+    /// What is found for the service core's question.
+    pub fn answer(&self, answer: Answer) {
+        self.examination.answer(answer);
     }
 
     /// The devices, if nobody else has them now.

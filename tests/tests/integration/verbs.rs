@@ -63,12 +63,25 @@ fn verbs(name: &str) -> Result<()> {
     answered(&mut console, "start two", "cannot start guest two: it is running")?;
     answered(&mut console, "release two", "cannot release guest two: it is running")?;
     echoes(&mut console, "hello")?;
+    answered(&mut console, "examine two 0", "cannot examine guest two: it is running; pause it")?;
 
     answered(&mut console, "quarantine two", "guest two is quarantined, after ")?;
     for verb in ["start", "pause", "resume", "quarantine"] {
         let refused = format!("cannot {verb} guest two: it is quarantined");
         answered(&mut console, &format!("{verb} two"), &refused)?;
     }
+    answered(&mut console, "registers two 0", "guest two, processor 0:")?;
+    console.wait_for("console:   rip 00000000002")?;
+    answered(
+        &mut console,
+        "registers two 1",
+        "cannot examine guest two: it has no such processor; they are 0 to 0",
+    )?;
+    answered(&mut console, "examine two 0xe0000", "guest two, guest-physical memory:")?;
+    // What begins the ACPI tables.
+    console.wait_for("52 53 44 20 50 54 52 20 ")?;
+    console.wait_for("  RSD PTR ")?;
+    answered(&mut console, "examine two 0xfee00000", "guest two has no RAM there")?;
     console.guest("two")?.send("lost")?;
     answered(&mut console, "release two", "guest two is paused")?;
     answered(&mut console, "resume two", "guest two goes on")?;

@@ -12,6 +12,7 @@ use super::apic::LocalApic;
 use super::clock::Clock;
 use super::control_registers::GeneralProtection;
 use super::cpuid::{self, Answers};
+use super::examine::{self, Answer, Question};
 use super::mmio;
 use super::msr;
 use super::report::{self, Report};
@@ -22,7 +23,7 @@ use super::tsc::Tsc;
 use crate::arch::cpu::{self, rdtsc};
 use crate::arch::switch::{ExitHandler, Next, Registers, reg};
 use crate::arch::{apic, vector, vmx};
-use crate::memory::RamView;
+use crate::memory::{GuestMemory, RamView};
 use crate::vmx::capability::Capabilities;
 use crate::vmx::controls::Secondary;
 use crate::vmx::exit::{ExitReason, failed_entry};
@@ -181,6 +182,7 @@ impl Vcpu {
         loop {
             match self.shared.attend(&self.slot) {
                 Wanted::Leave => return false,
+                Wanted::Answer(question) => self.answer(question, registers),
                 Wanted::Start(page) => {
                     if let Err(field) = self.start(page, registers) {
                         self.shared.end(Err(field.into()));
@@ -193,6 +195,25 @@ impl Vcpu {
             self.due |= Due::NMI;
         }
         true
+    }
+
+    /// Looks into this guest, which stands still, for the service core.
+    #[cold]
+    fn answer(&self, question: Question, registers: &Registers) {
+        let answer = match question {
+            Question::Registers => {
+                let field = self.vmcs.info(InfoField::EXIT_REASON) as u32;
+                let name = ExitReason::from(field).name();
+                let (vmcs, ram) = (&self.vmcs, &self.ram);
+                let report = Report::collect(vmcs, ram, registers, self.id, field, name);
+                Answer::Registers(report.into())
+            }
+            Question::Memory(at) => {
+                let mut bytes = [0; examine::BYTES];
+                Answer::Memory(self.ram.read(at, &mut bytes).map(|()| bytes))
+            }
+        };
+        self.shared.answer(answer);
     }
 
     /// Brings this processor to the state after INIT and a start-up IPI (SDM Vol. 3A, table 10-1).

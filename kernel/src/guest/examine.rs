@@ -1,0 +1,112 @@
+//! Looking into a guest that stands still.
+//!
+//! The service core has no window to a guest's memory, and a VMCS is its core's alone. So a core of the guest's looks, while
+//! it stands still, and hands a copy over.
+
+use super::report::Report;
+use crate::memory::{GuestPhysical, NotRam};
+use alloc::boxed::Box;
+use spin::Mutex;
+
+/// Bytes of memory that are looked at at a time.
+pub const BYTES: usize = 64;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The processor's registers.
+    Registers,
+    /// [`BYTES`] bytes of memory from here on.
+    Memory(GuestPhysical),
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The processor's registers.
+    Registers(Box<Report>),
+    /// Bytes of memory.
+    Memory(Result<[u8; BYTES], NotRam>),
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Asked(u32, Question),
+    Answered(Answer),
+}
+
+/// Carries a question from the service core to a guest's core, and the answer back.
+#[derive(Debug, Default)]
+pub struct Examination(Mutex<State>);
+
+impl Examination {
+    /// Asks a processor, by its virtual APIC ID. An earlier question is forgotten, and its answer.
+    pub fn ask(&self, processor: u32, question: Question) {
+        *self.0.lock() = State::Asked(processor, question);
+    }
+
+    /// The question to this processor, if there is one. Then it is to [`answer`](Self::answer).
+    pub fn question(&self, processor: u32) -> Option<Question> {
+        match *self.0.lock() {
+            State::Asked(to, question) if to == processor => Some(question),
+            _ => None,
+        }
+    }
+
+    /// Answers, unless the question was withdrawn.
+    pub fn answer(&self, answer: Answer) {
+        let mut state = self.0.lock();
+        if matches!(*state, State::Asked(..)) {
+            *state = State::Answered(answer);
+        }
+    }
+
+    /// Takes the answer, if it is there.
+    pub fn take(&self) -> Option<Answer> {
+        let mut state = self.0.lock();
+        match core::mem::take(&mut *state) {
+            State::Answered(answer) => Some(answer),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Withdraws the question.
+    pub fn withdraw(&self) {
+        *self.0.lock() = State::Idle;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: Question = Question::Memory(GuestPhysical::new(0x1000));
+
+    #[test]
+    fn one_processor_is_asked_and_answers_once() {
+        let examination = Examination::default();
+        assert_eq!(examination.question(0), None);
+        examination.ask(1, MEMORY);
+        assert_eq!((examination.question(0), examination.question(1)), (None, Some(MEMORY)));
+        assert!(examination.take().is_none());
+        examination.answer(Answer::Memory(Ok([7; BYTES])));
+        assert_eq!(examination.question(1), None);
+        assert!(matches!(examination.take(), Some(Answer::Memory(Ok([7, ..])))));
+        assert!(examination.take().is_none());
+    }
+
+    #[test]
+    fn nobody_answers_what_is_not_asked_any_more() {
+        let examination = Examination::default();
+        examination.ask(0, Question::Registers);
+        examination.withdraw();
+        assert_eq!(examination.question(0), None);
+        examination.answer(Answer::Memory(Ok([0; BYTES])));
+        assert!(examination.take().is_none());
+    }
+}
