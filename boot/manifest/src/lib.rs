@@ -42,3 +42,8 @@ pub use fits::{DoesNotFit, Requirements};
 pub use header::{HEADER_LENGTH, MAGIC, VERSION};
 pub use size::Size;
 pub use writer::Writer;
+
+/// The BLAKE3 of some bytes, as of a blob's.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    blake3::hash(bytes).into()
+}

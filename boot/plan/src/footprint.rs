@@ -49,8 +49,8 @@ const HEAP_OF_REPORT: u64 = 8 << 10;
 const HEAP_OF_GUEST: u64 = 2 * HEAP_OF_RUN + HEAP_OF_REPORT;
 /// Heap for a virtual processor: its exit counters (2 KiB), its entries in ACPI tables while these are made. Twice, too.
 const HEAP_OF_PROCESSOR: u64 = 2 * (3 << 10);
-/// How often a guest's texts are there: in its place, in two runs, and while the plan is made and logged.
-const TEXTS: u64 = 8;
+/// How often a guest's texts are there: in its place, twice as a line of JSON, in two runs, and while the plan is made and logged.
+const TEXTS: u64 = 10;
 /// Heap for each EPT table: its place in the list of what a run holds, which doubles as it grows.
 const HEAP_OF_TABLE: u64 = 8 * 4;
 

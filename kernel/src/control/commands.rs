@@ -141,7 +141,9 @@ pub enum Command<'a> {
     /// The registers of a processor of this guest's are shown.
     Registers(&'a str, u32),
     /// The guests are listed.
-    List,
+    List(Form),
+    /// What guests are made of is listed.
+    Inventory(Form),
     /// What of the hypervisor's memory is in use is shown.
     Memory,
     /// The audit trail is shown, as far as it was not.
@@ -152,9 +154,18 @@ pub enum Command<'a> {
     Help,
 }
 
+/// For whom an answer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME, restart NAME, quarantine NAME, \
-     release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list, memory, audit, power-off, help";
+     release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], memory, audit, power-off, help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,6 +178,8 @@ pub enum NoCommand<'a> {
     OneName(&'static str),
     /// This command needs a guest's name and a number.
     NameAndNumber(&'static str, &'static str),
+    /// This command stands alone, or with `--json`.
+    NoNameButForm(&'static str),
     /// This command stands alone.
     NoName(&'static str),
 }
@@ -182,6 +195,7 @@ impl fmt::Display for NoCommand<'_> {
             Self::NameAndNumber(verb, example) => {
                 write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
             }
+            Self::NoNameButForm(verb) => write!(f, "{verb} takes nothing but --json"),
             Self::NoName(verb) => write!(f, "{verb} takes no name"),
         }
     }
@@ -201,6 +215,11 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
     };
     let alone =
         |verb, command| if name.is_none() { Ok(command) } else { Err(NoCommand::NoName(verb)) };
+    let form = |verb| match (name, more) {
+        (None, _) => Ok(Form::Table),
+        (Some(b"--json"), None) => Ok(Form::Json),
+        _ => Err(NoCommand::NoNameButForm(verb)),
+    };
     let with_number = |verb, example| match (name.map(core::str::from_utf8), more) {
         (Some(Ok(name)), Some(word)) if rest.is_none() => {
             Ok((name, number(word).ok_or(NoCommand::NameAndNumber(verb, example))?))
@@ -217,7 +236,8 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             Ok(Command::Registers(name, u32::try_from(processor).unwrap_or(u32::MAX)))
         }
         b"attach" => Ok(Command::Attach(named("attach")?)),
-        b"list" => alone("list", Command::List),
+        b"list" => Ok(Command::List(form("list")?)),
+        b"inventory" => Ok(Command::Inventory(form("inventory")?)),
         b"memory" => alone("memory", Command::Memory),
         b"audit" => alone("audit", Command::Audit),
         b"power-off" => alone("power-off", Command::PowerOff),
@@ -300,7 +320,9 @@ mod tests {
             let line = format!("{} x", order.word());
             assert_eq!(parse(line.as_bytes()), Ok(Command::Order(order, "x")));
         }
-        assert_eq!(parse(b"list"), Ok(Command::List));
+        assert_eq!(parse(b"list"), Ok(Command::List(Form::Table)));
+        assert_eq!(parse(b"list --json"), Ok(Command::List(Form::Json)));
+        assert_eq!(parse(b"inventory --json"), Ok(Command::Inventory(Form::Json)));
         assert_eq!(parse(b"examine one 0xfF0"), Ok(Command::Examine("one", 0xFF0)));
         assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
@@ -324,7 +346,8 @@ mod tests {
         assert_eq!(said(b"kill\x1b x"), unknown);
         let one = "stop takes the name of one guest: stop NAME";
         assert_eq!([said(b"stop"), said(b"stop a b"), said(b"stop \xff")], [one; 3]);
-        assert_eq!(said(b"list all"), "list takes no name");
+        assert_eq!(said(b"list all"), "list takes nothing but --json");
+        assert_eq!(said(b"memory all"), "memory takes no name");
         let examine = "examine takes the name of one guest and a number: examine NAME 0x100000";
         for line in [
             "examine",

@@ -8,13 +8,9 @@ use super::life::Life;
 use super::log as console;
 use super::shares::{Next, Shares};
 use super::wire::PIECE;
-use crate::guest::examine::{self, Answer, Question};
-use crate::guest::statistics::Grouped;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use bulkhead_manifest::Size;
 use core::fmt::{self, Write};
 use log::{error, info, warn};
 
@@ -207,79 +203,13 @@ pub fn help() {
     answer(format_args!("Ctrl-] and one of: {COMMANDS}; Ctrl-] twice is one for the guest"));
 }
 
-/// Answers `list`, a line for each guest: what is typed goes to the one with a star.
-pub fn table(guests: &[Guest], attached: usize) {
-    let name = guests.iter().map(|guest| guest.name().len()).max().unwrap_or(0).max("NAME".len());
-    let numbers: Vec<_> =
-        guests.iter().map(|guest| list(guest.cores().iter().map(|core| core.index))).collect();
-    let cores = numbers.iter().map(String::len).max().unwrap_or(0).max("CORES".len());
-    answer(format_args!(
-        "  {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} OWNER",
-        "NAME", "STATE", "CORES", "MEMORY", "UPTIME", "EXITS"
-    ));
-    for (index, (guest, numbers)) in guests.iter().zip(&numbers).enumerate() {
-        answer(format_args!(
-            "{} {:name$} {:<11} {numbers:cores$} {:>9} {:>10} {:>14} {}",
-            if index == attached { '*' } else { ' ' },
-            guest.name(),
-            guest.life(),
-            format!("{}", Size(guest.memory())),
-            guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
-            format!("{}", Grouped(guest.shared().exits().count())),
-            guest.placed().owner.as_deref().unwrap_or("-"),
-        ));
-    }
-}
-
-/// The rest of the answer to `info`.
-pub fn info(guest: &Guest) {
-    let placed = guest.placed();
-    let exits = guest.shared().exits();
-    answer(format_args!("  owner {}", placed.owner.as_deref().unwrap_or("-")));
-    answer(format_args!("  cores {}", list(guest.cores().iter().map(|core| core.index))));
-    answer(format_args!("  memory {}", Size(guest.memory())));
-    answer(format_args!("  command line {}", placed.command_line.escape_debug()));
-    let start = if placed.at_boot { "at-boot" } else { "by-hand" };
-    answer(format_args!("  start {start}, restart {}", placed.restart.name()));
-    if let Some(seconds) = guest.uptime() {
-        answer(format_args!("  up {seconds} s"));
-    }
-    let (count, ticks) = (Grouped(exits.count()), Grouped(exits.ticks()));
-    answer(format_args!("  {count} exits in {ticks} ticks"));
-}
-
-/// The answer to `examine` and `registers`.
-pub fn found(name: &str, question: Question, found: &Answer) {
-    match (question, found) {
-        (_, Answer::Registers(report)) => {
-            answer(format_args!("guest {name}, processor {}:", report.processor));
-            report.lines(|line| answer(format_args!("  {line}")));
-        }
-        (Question::Memory(at), Answer::Memory(Ok(bytes))) => {
-            answer(format_args!("guest {name}, guest-physical memory:"));
-            for (at, bytes) in (at.as_u64()..).step_by(16).zip(bytes.chunks(16)) {
-                let text: String = bytes.iter().map(|&byte| printable(byte)).collect();
-                let bytes = list_with(" ", bytes.iter().map(|byte| format!("{byte:02x}")));
-                answer(format_args!("  {at:016x}  {bytes}  {text}"));
-            }
-        }
-        (_, Answer::Memory(_)) => refuse(format_args!(
-            "guest {name} has no RAM there, or its end is nearer than {} bytes",
-            examine::BYTES
-        )),
-    }
-}
-
-fn printable(byte: u8) -> char {
-    if byte == b' ' || byte.is_ascii_graphic() { byte.into() } else { '.' }
-}
-
 /// Names as a sentence has them, with commas between.
 pub fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
     list_with(", ", names)
 }
 
-fn list_with<T: fmt::Display>(between: &str, names: impl Iterator<Item = T>) -> String {
+/// The same with something else between.
+pub fn list_with<T: fmt::Display>(between: &str, names: impl Iterator<Item = T>) -> String {
     let mut list = String::new();
     for name in names {
         let between = if list.is_empty() { "" } else { between };

@@ -9,6 +9,7 @@ pub mod cores;
 pub mod costs;
 pub mod framebuffer;
 pub mod guest;
+pub mod inventory;
 pub mod life;
 pub mod log;
 pub mod machine;

@@ -30,6 +30,8 @@ pub struct Placed {
     pub owner: Option<String>,
     /// How its kernel is loaded.
     pub kind: Kind,
+    /// What is known of its files.
+    pub files: Files,
     /// The kernel's file.
     pub kernel: &'static [u8],
     /// The initial RAM disk's file.
@@ -48,6 +50,22 @@ pub struct Placed {
     pub window: Window,
     /// What the hypervisor has set aside for it.
     pub own: Own,
+}
+
+/// What a guest's files are called, and what they hash to.
+pub struct Files {
+    /// Of the kernel.
+    pub kernel: File,
+    /// Of the initial RAM disk.
+    pub initrd: Option<File>,
+}
+
+/// One file.
+pub struct File {
+    /// From the bundle.
+    pub name: String,
+    /// Its BLAKE3, which has been checked.
+    pub digest: [u8; 32],
 }
 
 /// The guests cannot be placed.
@@ -131,6 +149,10 @@ pub fn place(
             at_boot: guest.start == Start::AtBoot,
             owner: guest.owner.clone(),
             kind,
+            files: Files {
+                kernel: file(bundle, guest.kernel)?,
+                initrd: guest.initrd.map(|index| file(bundle, index)).transpose()?,
+            },
             kernel: checked(guest.kernel)?,
             initrd: guest.initrd.map(&mut checked).transpose()?,
             command_line: guest.command_line.clone(),
@@ -202,6 +224,11 @@ pub fn demands(bundle: &Bundle<'_>) -> impl Iterator<Item = Demand> {
             text: guest.name.len() + kernel + guest.command_line.len(),
         }
     })
+}
+
+fn file(bundle: &Bundle<'static>, index: BlobIndex) -> Result<File, CannotPlace> {
+    let blob = bundle.blob(index).map_err(CannotPlace::Bundle)?;
+    Ok(File { name: blob.name.clone(), digest: blob.digest })
 }
 
 /// A blob, after its digest has been checked.

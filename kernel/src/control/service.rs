@@ -1,11 +1,12 @@
 //! The service core's loop: consoles, the operator's commands, and guests that stop.
 
 use super::audit;
-use super::commands::{self, Command, MAX_COMMAND, Order};
+use super::commands::{self, Command, Form, MAX_COMMAND, Order};
 use super::consoles::{self, Consoles, Typed, answer, refuse};
 use super::cores;
 use super::costs;
 use super::guest::{Boot, Guest};
+use super::inventory;
 use super::life::Life;
 use super::log as console;
 use super::panic;
@@ -103,7 +104,14 @@ impl Service {
     fn obey(&mut self, line: &[u8]) {
         match commands::parse(line) {
             Ok(Command::Help) => consoles::help(),
-            Ok(Command::List) => self.list(),
+            Ok(Command::List(Form::Table)) => {
+                inventory::list(&self.guests, self.consoles.attached());
+            }
+            Ok(Command::List(Form::Json)) => {
+                inventory::list_json(&self.guests, self.consoles.attached());
+            }
+            Ok(Command::Inventory(Form::Table)) => inventory::inventory(&self.guests),
+            Ok(Command::Inventory(Form::Json)) => inventory::inventory_json(&self.guests),
             Ok(Command::Memory) => self.memory(),
             Ok(Command::Audit) => {
                 let (records, digest) = audit::say();
@@ -159,7 +167,7 @@ impl Service {
         }
         match order {
             Order::Exits => costs::exits(guest),
-            Order::Info => consoles::info(guest),
+            Order::Info => inventory::info(guest),
             _ => {}
         }
     }
@@ -167,7 +175,7 @@ impl Service {
     fn examine(&self, name: &str, processor: u32, question: Question) {
         let Some(index) = self.named(name) else { return };
         match self.guests[index].examine(processor, question) {
-            Ok(found) => consoles::found(name, question, &found),
+            Ok(found) => inventory::found(name, question, &found),
             Err(why) => refuse(format_args!("cannot examine guest {name}: it {why}")),
         }
     }
@@ -181,10 +189,6 @@ impl Service {
             refuse(format_args!("no guest is called \"{name}\"; the guests are: {names}"));
         }
         found
-    }
-
-    fn list(&self) {
-        consoles::table(&self.guests, self.consoles.attached());
     }
 
     fn memory(&self) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, End, Guest, xtask};
+use bulkhead_tests::{Boot, Console, End, Guest, program, xtask};
 use libtest_mimic::Trial;
 use xtask::emulator::RECORD;
 
@@ -92,6 +92,7 @@ fn verbs(name: &str) -> Result<()> {
     console.guest("two")?.wait_for("two: ready\r\n")?;
     answered(&mut console, "info two", "guest two is running")?;
     console.wait_for("console:   start by-hand, restart never\r\n")?;
+    inventory(&mut console)?;
     answered(&mut console, "restart one", "guest one is started again")?;
     console.guest("one")?.wait_for("one: ready\r\n")?;
     // Also from quarantine.
@@ -108,6 +109,32 @@ fn verbs(name: &str) -> Result<()> {
     let end = console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
     audited(&folder.join(RECORD), &records, &digest)
+}
+
+/// What exists, for people and for programs.
+fn inventory(console: &mut Console) -> Result<()> {
+    let digest = blake3(&fs::read(program("echo")?)?);
+    answered(console, "inventory", "one: stopped, owner -")?;
+    console.wait_for(&format!("console:   kernel       {digest}  echo\r\n"))?;
+    let line = blake3(b"name=two");
+    console.wait_for(&format!("console:   command line {line}  name=two\r\n"))?;
+    answered(
+        console,
+        "inventory --json",
+        &format!(
+            "{{\"name\":\"one\",\"state\":\"stopped\",\"owner\":null,\
+             \"kernel\":{{\"name\":\"echo\",\"blake3\":\"{digest}\"}},\"initrd\":null,"
+        ),
+    )?;
+    let listed = console.control("list --json")?;
+    let listed: serde_json::Value = serde_json::from_str(&listed).context(listed)?;
+    ensure!(listed["state"] == "stopped" && listed["memory"] == 16 << 20, "{listed}");
+    ensure!(listed["cores"] == serde_json::json!([1]) && listed["uptime"].is_null(), "{listed}");
+    answered(console, "list all", "list takes nothing but --json")
+}
+
+fn blake3(bytes: &[u8]) -> String {
+    bulkhead_manifest::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The trail tells what was done, and any change of it is found.

@@ -1,0 +1,196 @@
+//! What is answered to questions about guests: tables for people, JSON for programs.
+
+use super::consoles::{answer, list as names, list_with, refuse};
+use super::guest::Guest;
+use super::plan::File;
+use crate::guest::examine::{self, Answer, Question};
+use crate::guest::statistics::Grouped;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bulkhead_manifest::Size;
+use core::fmt;
+
+/// Answers `list`, a line for each guest: what is typed goes to the one with a star.
+pub fn list(guests: &[Guest], attached: usize) {
+    let name = guests.iter().map(|guest| guest.name().len()).max().unwrap_or(0).max("NAME".len());
+    let numbers: Vec<_> =
+        guests.iter().map(|guest| names(guest.cores().iter().map(|core| core.index))).collect();
+    let cores = numbers.iter().map(String::len).max().unwrap_or(0).max("CORES".len());
+    answer(format_args!(
+        "  {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} OWNER",
+        "NAME", "STATE", "CORES", "MEMORY", "UPTIME", "EXITS"
+    ));
+    for (index, (guest, numbers)) in guests.iter().zip(&numbers).enumerate() {
+        answer(format_args!(
+            "{} {:name$} {:<11} {numbers:cores$} {:>9} {:>10} {:>14} {}",
+            if index == attached { '*' } else { ' ' },
+            guest.name(),
+            guest.life(),
+            format!("{}", Size(guest.memory())),
+            guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
+            format!("{}", Grouped(guest.shared().exits().count())),
+            guest.placed().owner.as_deref().unwrap_or("-"),
+        ));
+    }
+}
+
+/// The rest of the answer to `info`.
+pub fn info(guest: &Guest) {
+    let placed = guest.placed();
+    let exits = guest.shared().exits();
+    answer(format_args!("  owner {}", placed.owner.as_deref().unwrap_or("-")));
+    answer(format_args!("  cores {}", names(guest.cores().iter().map(|core| core.index))));
+    answer(format_args!("  memory {}", Size(guest.memory())));
+    answer(format_args!("  command line {}", placed.command_line.escape_debug()));
+    let start = if placed.at_boot { "at-boot" } else { "by-hand" };
+    answer(format_args!("  start {start}, restart {}", placed.restart.name()));
+    if let Some(seconds) = guest.uptime() {
+        answer(format_args!("  up {seconds} s"));
+    }
+    let (count, ticks) = (Grouped(exits.count()), Grouped(exits.ticks()));
+    answer(format_args!("  {count} exits in {ticks} ticks"));
+}
+
+/// The answer to `examine` and `registers`.
+pub fn found(name: &str, question: Question, found: &Answer) {
+    match (question, found) {
+        (_, Answer::Registers(report)) => {
+            answer(format_args!("guest {name}, processor {}:", report.processor));
+            report.lines(|line| answer(format_args!("  {line}")));
+        }
+        (Question::Memory(at), Answer::Memory(Ok(bytes))) => {
+            answer(format_args!("guest {name}, guest-physical memory:"));
+            for (at, bytes) in (at.as_u64()..).step_by(16).zip(bytes.chunks(16)) {
+                let text: String = bytes.iter().map(|&byte| printable(byte)).collect();
+                let bytes = list_with(" ", bytes.iter().map(|byte| format!("{byte:02x}")));
+                answer(format_args!("  {at:016x}  {bytes}  {text}"));
+            }
+        }
+        (_, Answer::Memory(_)) => refuse(format_args!(
+            "guest {name} has no RAM there, or its end is nearer than {} bytes",
+            examine::BYTES
+        )),
+    }
+}
+
+fn printable(byte: u8) -> char {
+    if byte == b' ' || byte.is_ascii_graphic() { byte.into() } else { '.' }
+}
+
+/// Answers `list --json`, an object for each guest in a line.
+pub fn list_json(guests: &[Guest], attached: usize) {
+    for (index, guest) in guests.iter().enumerate() {
+        let exits = guest.shared().exits();
+        answer(format_args!(
+            "{{\"name\":{},\"state\":{},\"attached\":{},\"cores\":[{}],\"memory\":{},\"uptime\":{},\"exits\":{},\
+             \"exit_ticks\":{},\"owner\":{}}}",
+            Json(guest.name()),
+            Json(&format!("{}", guest.life())),
+            index == attached,
+            list_with(",", guest.cores().iter().map(|core| core.index)),
+            guest.memory(),
+            guest.uptime().map_or_else(|| "null".into(), |seconds| format!("{seconds}")),
+            exits.count(),
+            exits.ticks(),
+            OrNull(guest.placed().owner.as_deref().map(Json)),
+        ));
+    }
+}
+
+/// Answers `inventory`: what each guest is made of, running or not.
+pub fn inventory(guests: &[Guest]) {
+    for guest in guests {
+        let placed = guest.placed();
+        let owner = placed.owner.as_deref().unwrap_or("-");
+        answer(format_args!("{}: {}, owner {owner}", guest.name(), guest.life()));
+        let file = |what, file: &File| {
+            answer(format_args!("  {what:<12} {}  {}", Hex(&file.digest), file.name));
+        };
+        file("kernel", &placed.files.kernel);
+        if let Some(initrd) = &placed.files.initrd {
+            file("initrd", initrd);
+        }
+        let line = &placed.command_line;
+        let digest = bulkhead_manifest::digest(line.as_bytes());
+        answer(format_args!("  {:<12} {}  {}", "command line", Hex(&digest), line.escape_debug()));
+    }
+}
+
+/// Answers `inventory --json`, an object for each guest in a line.
+pub fn inventory_json(guests: &[Guest]) {
+    let file = |file: &File| {
+        format!("{{\"name\":{},\"blake3\":\"{}\"}}", Json(&file.name), Hex(&file.digest))
+    };
+    for guest in guests {
+        let placed = guest.placed();
+        answer(format_args!(
+            "{{\"name\":{},\"state\":{},\"owner\":{},\"kernel\":{},\"initrd\":{},\
+             \"command_line\":{{\"text\":{},\"blake3\":\"{}\"}}}}",
+            Json(guest.name()),
+            Json(&format!("{}", guest.life())),
+            OrNull(placed.owner.as_deref().map(Json)),
+            file(&placed.files.kernel),
+            OrNull(placed.files.initrd.as_ref().map(file)),
+            Json(&placed.command_line),
+            Hex(&bulkhead_manifest::digest(placed.command_line.as_bytes())),
+        ));
+    }
+}
+
+/// A string as JSON writes it (RFC 8259, 7).
+struct Json<'a>(&'a str);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                // Those that drive terminals beyond what JSON forbids, too.
+                character if character.is_control() => write!(f, "\\u{:04x}", character as u32)?,
+                character => write!(f, "{character}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+struct OrNull<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for OrNull<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("null"),
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn strings_are_json() {
+        for (text, json) in [
+            ("web", "\"web\""),
+            ("a \"b\" \\ c", "\"a \\\"b\\\" \\\\ c\""),
+            ("\r\u{1b}\u{9b}é", "\"\\u000d\\u001b\\u009bé\""),
+        ] {
+            assert_eq!(Json(text).to_string(), json);
+        }
+        assert_eq!(OrNull::<u8>(None).to_string(), "null");
+        assert_eq!(OrNull(Some(Json("x"))).to_string(), "\"x\"");
+        assert_eq!(Hex(&[0, 0xA5]).to_string(), "00a5");
+    }
+}
