@@ -19,14 +19,16 @@ mod verify;
 
 pub use verify::{Broken, Verified, verify};
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::fmt::{self, Write};
 use sha2::{Digest as _, Sha256};
 
 /// What a record's line begins with, behind what the log puts before it.
 pub const MARK: &str = "audit: ";
-/// Most bytes of what a record says; more is cut off.
+/// Most bytes of a record's text; more is cut off.
 pub const MOST: usize = 320;
+/// Bytes of the longest line: mark, text, a space and a digest in hexadecimal.
+pub const LONGEST: usize = MARK.len() + MOST + 1 + 2 * 32;
 /// What the last record of a machine that ended as it should says.
 pub const END: &str = "hypervisor: end";
 
@@ -66,25 +68,15 @@ impl Default for Chain {
 impl Chain {
     /// Adds a record, and gives its line. Line ends, and whatever else would drive a terminal, are escaped.
     pub fn add(&mut self, time: impl fmt::Display, who: &str, what: impl fmt::Display) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = write!(text, "{} {time} {who}: ", self.next);
-        for character in what.to_string().chars() {
-            if text.len() + character.len_utf8() > MOST {
-                break;
-            }
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        self.digest = self.digest.then(&text);
+        let mut line = String::with_capacity(LONGEST);
+        // Writing to a string does not fail; to a limited one it does where the rest is to be cut off.
+        let _ = write!(line, "{MARK}{} {time} {who}: ", self.next);
+        let _ = write!(Limited(&mut line), "{what}");
+        self.digest = self.digest.then(&line[MARK.len()..]);
         self.next += 1;
         let digest = self.digest;
-        let _ = write!(text, " {digest}");
-        text.insert_str(0, MARK);
-        text
+        let _ = write!(line, " {digest}");
+        line
     }
 
     /// How many records there are, and the digest of the last.
@@ -93,9 +85,29 @@ impl Chain {
     }
 }
 
+/// A line that is being written: what drives a terminal is escaped, and what is beyond its length refused.
+struct Limited<'a>(&'a mut String);
+
+impl Write for Limited<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut put = |character: char| {
+            let fits = self.0.len() + character.len_utf8() <= MARK.len() + MOST;
+            fits.then(|| self.0.push(character)).ok_or(fmt::Error)
+        };
+        text.chars().try_for_each(|character| {
+            if character.is_control() {
+                character.escape_default().try_for_each(&mut put)
+            } else {
+                put(character)
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn a_records_digest_is_what_the_documentation_says() {
@@ -126,6 +138,10 @@ mod tests {
         assert!(line.contains("a\\r\\n\\u{1b}[2J\\u{1d}x "), "{line}");
         let long = "é".repeat(MOST);
         let line = Chain::default().add("T", "console", long);
-        assert!(line.len() <= MARK.len() + MOST + 1 + 64 && line.lines().count() == 1, "{line}");
+        assert!(
+            (LONGEST - 1..=LONGEST).contains(&line.len()) && line.lines().count() == 1,
+            "{line}"
+        );
+        assert!(line.capacity() <= LONGEST, "it allocates once");
     }
 }

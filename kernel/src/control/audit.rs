@@ -8,7 +8,7 @@ use crate::device::date_time::DateTime;
 use crate::guest::clock::Clock;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use bulkhead_audit::{Chain, MARK};
+use bulkhead_audit::Chain;
 use core::fmt;
 use log::info;
 use spin::Mutex;
@@ -19,6 +19,9 @@ const MOST_WAITING: usize = 32;
 const CONSOLE: &str = "console";
 /// The hypervisor itself.
 pub const HYPERVISOR: &str = "hypervisor";
+
+/// What its last record says.
+const LAST: &str = "end";
 
 struct Trail {
     clock: Clock,
@@ -48,7 +51,7 @@ impl Trail {
         }
     }
 
-    fn complete(&mut self, result: &str) {
+    fn complete(&mut self, result: fmt::Arguments<'_>) {
         if let Some(command) = self.command.take() {
             self.add(CONSOLE, format_args!("{command}: {result}"));
         }
@@ -72,7 +75,7 @@ pub fn record(who: &str, what: impl fmt::Display) {
 /// Notes that the operator has given a command; the next [`result`] completes the record.
 pub fn command(line: &[u8]) {
     if let Some(trail) = TRAIL.lock().as_mut() {
-        trail.complete("no answer");
+        trail.complete(format_args!("no answer"));
         trail.command = Some(line.escape_ascii().to_string());
     }
 }
@@ -81,7 +84,7 @@ pub fn command(line: &[u8]) {
 pub fn result(refused: bool, answer: fmt::Arguments<'_>) {
     if let Some(trail) = TRAIL.lock().as_mut().filter(|trail| trail.command.is_some()) {
         let refused = if refused { "refused: " } else { "" };
-        trail.complete(&alloc::format!("{refused}{answer}"));
+        trail.complete(format_args!("{refused}{answer}"));
     }
 }
 
@@ -99,8 +102,7 @@ pub fn say() -> (u64, impl fmt::Display) {
 
 /// Adds the last record, and says all that has not been said.
 pub fn end() {
-    debug_assert!(bulkhead_audit::END.starts_with(HYPERVISOR) && MARK.ends_with(' '));
-    record(HYPERVISOR, "end");
+    record(HYPERVISOR, LAST);
     let _ = say();
 }
 
@@ -111,5 +113,16 @@ impl fmt::Display for Iso {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DateTime { year, month, day, hour, minute, second } = self.0;
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_record_is_known_as_such() {
+        assert_eq!(bulkhead_audit::END, std::format!("{HYPERVISOR}: {LAST}"));
+        assert_eq!(Iso(DateTime::from_unix(1_790_000_000)).to_string(), "2026-09-21T14:13:20Z");
     }
 }
