@@ -13,6 +13,11 @@ use crate::{guests, image, packages, process};
 /// Tells the integration tests which program `cargo xtask` is.
 pub const XTASK: &str = "BULKHEAD_XTASK";
 
+/// How many operations the test `random::*` does, and out of which seed, when [`fuzz`] runs it.
+pub const FUZZ_OPERATIONS: &str = "BULKHEAD_FUZZ_OPERATIONS";
+/// See [`FUZZ_OPERATIONS`].
+pub const FUZZ_SEED: &str = "BULKHEAD_FUZZ_SEED";
+
 /// Passed and failed tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
@@ -35,6 +40,19 @@ pub fn run(filter: Option<&str>) -> Result<u8> {
     }
     println!("{} passed, {} failed", counts.passed, counts.failed);
     Ok(u8::from(counts.failed > 0))
+}
+
+/// Has guests do so many operations out of a seed. Gives the exit status.
+pub fn fuzz(operations: u64, seed: u64) -> Result<u8> {
+    prepare()?;
+    eprintln!(
+        "{operations} operations, seed {seed}; how far it is: target/tests/random-*/serial.log"
+    );
+    let mut tests = integration_tests();
+    tests.env(FUZZ_OPERATIONS, operations.to_string()).env(FUZZ_SEED, seed.to_string());
+    let mut counts = Counts::default();
+    count("the random guests", tests.args(after_dashes(Some("random::"))), &mut counts)?;
+    Ok(u8::from(counts.failed > 0 || counts.passed == 0))
 }
 
 /// Lists all tests whose names contain the filter. Gives the exit status.

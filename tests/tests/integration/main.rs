@@ -13,6 +13,7 @@ mod linux;
 mod memtest;
 mod partitions;
 mod plan;
+mod random;
 mod smp;
 mod verbs;
 mod xapic;
@@ -44,6 +45,7 @@ fn main() {
         verbs::trials(),
         xapic::trials(),
         plan::trials(),
+        random::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
 }

@@ -31,6 +31,8 @@ enum Command {
     Flash(flash::Flash),
     /// Run the unit tests and the integration tests
     Test(Test),
+    /// Have guests do what comes to their mind, out of a seed
+    Fuzz(Fuzz),
     /// Measure what Bulkhead costs, beside KVM, in Bochs
     Bench(bench::Bench),
     /// Check a machine's audit trail
@@ -50,6 +52,16 @@ struct Test {
     list: bool,
 }
 
+#[derive(Debug, Args)]
+struct Fuzz {
+    /// How many operations in all
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
+    ops: u64,
+    /// Where chance begins: the same seed does the same again
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+}
+
 /// Does what the arguments say. Gives the exit status.
 pub fn run(arguments: Arguments) -> Result<u8> {
     match arguments.command {
@@ -59,6 +71,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Flash(flash) => flash.run(),
         Command::Test(Test { filter, list: true }) => testing::list(filter.as_deref()),
         Command::Test(Test { filter, list: false }) => testing::run(filter.as_deref()),
+        Command::Fuzz(Fuzz { ops, seed }) => testing::fuzz(ops, seed),
         Command::Bench(bench) => bench.run(),
         Command::Audit(audit) => audit.run(),
         Command::Check => check(),

@@ -3,7 +3,8 @@
 //! many beats too few came for the time that passed.
 //!
 //! Command line: `beats=N`, 1000 without it, every `period=N` of the timer's ticks, 100,000 without it;
-//! with `say=N`, a line every N beats; with `wait=1`, it begins when something is typed.
+//! with `say=N`, a line every N beats; with `wait=1`, it begins when something is typed; with `until=1`, it ends when
+//! something is typed.
 #![no_std]
 #![no_main]
 
@@ -33,16 +34,18 @@ fn main(boot: &BootParams) -> ! {
     apic::enable();
     if boot.number("wait", 0) > 0 {
         println!("heartbeat: type to begin");
-        while port::read::<u8>(LINE_STATUS) & DATA_READY == 0 {
+        while !typed() {
             core::hint::spin_loop();
         }
     }
+    let until = boot.number("until", 0) > 0;
     println!("heartbeat: {beats} beats of {period} ticks");
     interrupts::handle(VECTOR, |_| beat());
     apic::start_periodic(VECTOR, period);
     let mut said = 0;
     // One more, as between so many are that many intervals.
-    while BEATS.load(Ordering::SeqCst) <= beats {
+    // The look at the port, an exit, comes right after a beat and so delays none.
+    while BEATS.load(Ordering::SeqCst) <= beats && !(until && typed()) {
         cpu::halt();
         let now = BEATS.load(Ordering::SeqCst);
         if say > 0 && now / say > said {
@@ -60,6 +63,10 @@ fn main(boot: &BootParams) -> ! {
     let missed = due.saturating_sub(intervals);
     println!("intervals: least {least}, largest {largest}, mean {mean}; missed beats: {missed}");
     power::power_off()
+}
+
+fn typed() -> bool {
+    port::read::<u8>(LINE_STATUS) & DATA_READY != 0
 }
 
 fn beat() {

@@ -1,0 +1,77 @@
+//! Guests that do whatever comes to their mind, out of a seed: the hypervisor goes on, a neighbour notices nothing, and
+//! the guest itself comes to its end.
+//!
+//! `cargo xtask fuzz` runs this with numbers of its own.
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_tests::{Boot, End, Guest};
+use libtest_mimic::Trial;
+use xtask::testing::{FUZZ_OPERATIONS, FUZZ_SEED};
+
+use crate::trial;
+
+/// Guests at a time, of seeds that follow each other.
+const GUESTS: u64 = 3;
+/// Operations of each, and the first seed, unless the environment says otherwise.
+const OPERATIONS: u64 = 20_000;
+const SEED: u64 = 1;
+/// Of the heart, in ticks, and what it may be late.
+const PERIOD: u64 = 1_000_000;
+const LATE: u64 = 100;
+/// Far more ticks than an operation takes, string instructions among them.
+const TICKS: u64 = 60_000;
+/// What else a boot takes.
+const BOOT: u64 = 1_000_000_000;
+
+pub fn trials() -> Vec<Trial> {
+    vec![trial("random::nothing_that_guests_do_hurts_anybody", |name| {
+        let operations = number(FUZZ_OPERATIONS, OPERATIONS * GUESTS)?.div_ceil(GUESTS);
+        let seed = number(FUZZ_SEED, SEED)?;
+        run(name, operations, seed)
+    })]
+}
+
+fn number(variable: &str, default: u64) -> Result<u64> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable}={text}")),
+        Err(_) => Ok(default),
+    }
+}
+
+fn run(name: &str, operations: u64, seed: u64) -> Result<()> {
+    let of = |index: u64| format!("random-{index}");
+    let randoms = (0..GUESTS).map(|index| {
+        let options = format!("seed={} ops={operations}", seed.wrapping_add(index));
+        Guest::new("random").named(&of(index)).with(&options)
+    });
+    let heart = format!("period={PERIOD} beats=1000000000 until=1");
+    let heart = Guest::new("heartbeat").named("heart").with(&heart);
+    let guests: Vec<_> = std::iter::once(heart).chain(randoms).collect();
+    let mut console = Boot::of_guests(name, &guests)?.start()?;
+    console.limit_ticks(operations.saturating_mul(TICKS).saturating_add(BOOT));
+    for index in 0..GUESTS {
+        let seed = seed.wrapping_add(index);
+        let mut guest = console.guest(&of(index))?;
+        guest
+            .wait_for(&format!("random: seed {seed}: {operations} operations, "))
+            .with_context(|| format!("seed {seed}; again by: cargo xtask fuzz --seed {seed}"))?;
+        // Most of what it does is allowed, and a good part is not.
+        let faults = guest.wait_for(" faults, next ")?;
+        let faults: u64 = faults.trim_end_matches(" faults, next ").parse()?;
+        ensure!(
+            (operations / 20..operations).contains(&faults),
+            "{faults} of {operations} faulted"
+        );
+        console.wait_for(&format!("guest {}: powered off\r\n", of(index)))?;
+    }
+    let mut heart = console.guest("heart")?;
+    heart.send("x")?;
+    heart.wait_for(", largest ")?;
+    let largest = heart.wait_for(", mean ")?;
+    let largest: u64 = largest.trim_end_matches(", mean ").parse()?;
+    ensure!(largest <= PERIOD + LATE, "an interval of {largest} ticks");
+    heart.wait_for("; missed beats: 0\r\n")?;
+    let end = console.wait_for_end()?;
+    ensure!(matches!(end, End::Stopped { faulted: 0, .. }), "{end:?}");
+    Ok(())
+}
