@@ -150,7 +150,7 @@ fn input(name: &str) -> Result<()> {
     for (command, answer) in [
         ("attach three", "no guest is called \"three\"; the guests are: one, two, forger"),
         ("attach", "attach takes the name of one guest: attach NAME"),
-        ("fly one", "unknown command \"fly\"; they are attach NAME, pause NAME, "),
+        ("fly one", "unknown command \"fly\"; they are attach NAME, start NAME, "),
         ("", "no command; the commands are attach NAME, "),
         ("help", "Ctrl-] and one of: attach NAME, "),
     ] {
