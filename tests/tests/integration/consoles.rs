@@ -147,6 +147,8 @@ fn input(name: &str) -> Result<()> {
 
     console.control("list")?;
     console.wait_for("console: * two    running ")?;
+    console.wait_for("console:   forger ")?;
+    console.wait_for("\r\n")?;
     for (command, answer) in [
         ("attach three", "no guest is called \"three\"; the guests are: one, two, forger"),
         ("attach", "attach takes the name of one guest: attach NAME"),
