@@ -15,6 +15,8 @@ const GUESTS: u64 = 3;
 /// Operations of each, and the first seed, unless the environment says otherwise.
 const OPERATIONS: u64 = 20_000;
 const SEED: u64 = 1;
+/// Operations between two lines of a guest's.
+const STEP: usize = 10_000;
 /// Of the heart, in ticks, and what it may be late.
 const PERIOD: u64 = 1_000_000;
 const LATE: u64 = 100;
@@ -52,6 +54,10 @@ fn run(name: &str, operations: u64, seed: u64) -> Result<()> {
     for index in 0..GUESTS {
         let seed = seed.wrapping_add(index);
         let mut guest = console.guest(&of(index))?;
+        // Step by step: a wait has its limit.
+        for step in (0..operations).step_by(STEP) {
+            guest.wait_for(&format!("random: seed {seed}: {step} of "))?;
+        }
         guest
             .wait_for(&format!("random: seed {seed}: {operations} operations, "))
             .with_context(|| format!("seed {seed}; again by: cargo xtask fuzz --seed {seed}"))?;
