@@ -68,7 +68,6 @@ fn run(name: &str, operations: u64, seed: u64) -> Result<()> {
             (operations / 20..operations).contains(&faults),
             "{faults} of {operations} faulted"
         );
-        console.wait_for(&format!("guest {}: powered off\r\n", of(index)))?;
     }
     let mut heart = console.guest("heart")?;
     heart.send("x")?;
@@ -78,6 +77,10 @@ fn run(name: &str, operations: u64, seed: u64) -> Result<()> {
     ensure!(largest <= PERIOD + LATE, "an interval of {largest} ticks");
     heart.wait_for("; missed beats: 0\r\n")?;
     let end = console.wait_for_end()?;
-    ensure!(matches!(end, End::Stopped { faulted: 0, .. }), "{end:?}");
+    ensure!(end == End::Stopped { powered_off: GUESTS as u32 + 1, faulted: 0 }, "{end:?}");
+    let log = console.transcript();
+    for name in (0..GUESTS).map(of) {
+        ensure!(log.contains(&format!("guest {name}: powered off")), "guest {name} did not");
+    }
     Ok(())
 }
