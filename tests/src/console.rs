@@ -17,6 +17,10 @@ use crate::transcript::Transcript;
 /// to its shell in about a thousand million; a machine that idles lets ticks pass much faster
 /// than one that works.
 const TICKS: u64 = 60_000_000_000;
+/// Commands whose answers have several lines.
+const OF_SEVERAL_LINES: [&str; 6] = ["examine", "exits", "info", "inventory", "list", "registers"];
+/// What the answer to `help` begins with. It is one line.
+const HELP: &str = "console: Ctrl-] and one of: ";
 /// The longest wait in real time: for a host that is very slow, and for QEMU, which does not
 /// count ticks.
 const WALL: Duration = Duration::from_secs(15 * 60);
@@ -52,6 +56,8 @@ pub struct Console {
     guests: Vec<(String, Transcript)>,
     /// The guest that gets what is typed.
     attached: String,
+    /// The last command's answer may have more lines than were waited for.
+    more: bool,
     end: Option<End>,
     panicked: bool,
     panic_expected: bool,
@@ -79,6 +85,7 @@ impl Console {
             log: Transcript::default(),
             attached: guests.first().cloned().unwrap_or_default(),
             guests: guests.into_iter().map(|name| (name, Transcript::default())).collect(),
+            more: false,
             end: None,
             panicked: false,
             panic_expected: false,
@@ -112,11 +119,17 @@ impl Console {
         }
     }
 
-    /// Gives the hypervisor a command, for instance `pause NAME`. Gives its answer.
+    /// Gives the hypervisor a command, for instance `pause NAME`. Gives its answer, of several lines the first.
     pub fn control(&mut self, command: &str) -> Result<String> {
+        if std::mem::take(&mut self.more) {
+            // The lines that are still to come are no answer to this command: what comes behind them is waited for.
+            self.order("help")?;
+            self.wait("an answer to `help` was waited for", |console| console.log.find(HELP))?;
+        }
         self.log.skip();
-        let escape = char::from(SWITCH);
-        self.emulator.write(format!("{escape}{command}\r").as_bytes())?;
+        self.order(command)?;
+        let verb = command.split_whitespace().next();
+        self.more = verb.is_some_and(|verb| OF_SEVERAL_LINES.contains(&verb));
         self.wait(&format!("an answer to `{command}` was waited for"), |console| {
             loop {
                 let line = console.log.find("\n")?;
@@ -125,6 +138,11 @@ impl Console {
                 }
             }
         })
+    }
+
+    fn order(&mut self, command: &str) -> Result<()> {
+        let escape = char::from(SWITCH);
+        self.emulator.write(format!("{escape}{command}\r").as_bytes())
     }
 
     /// Takes in what the machine says until something is found there.
