@@ -4,6 +4,7 @@
 //! end of the machine: none is dropped. The log is the only place where they are kept, so what a machine that loses its
 //! power had not said yet is lost, and the chain in the log just ends.
 
+use super::session::Channel;
 use crate::device::date_time::DateTime;
 use crate::guest::clock::Clock;
 use alloc::string::{String, ToString};
@@ -15,8 +16,6 @@ use spin::Mutex;
 
 /// Most records that have not been said.
 const MOST_WAITING: usize = 32;
-/// The operator at the serial port.
-const CONSOLE: &str = "console";
 /// The hypervisor itself.
 pub const HYPERVISOR: &str = "hypervisor";
 
@@ -28,8 +27,8 @@ struct Trail {
     chain: Chain,
     /// Lines that have not been said, oldest first.
     waiting: Vec<String>,
-    /// A command whose result is not known yet.
-    command: Option<String>,
+    /// A command whose result is not known yet, and where it came from.
+    command: Option<(Channel, String)>,
 }
 
 /// Used by the service core alone.
@@ -52,8 +51,8 @@ impl Trail {
     }
 
     fn complete(&mut self, result: fmt::Arguments<'_>) {
-        if let Some(command) = self.command.take() {
-            self.add(CONSOLE, format_args!("{command}: {result}"));
+        if let Some((channel, command)) = self.command.take() {
+            self.add(channel.who(), format_args!("{command}: {result}"));
         }
     }
 }
@@ -72,11 +71,11 @@ pub fn record(who: &str, what: impl fmt::Display) {
     }
 }
 
-/// Notes that the operator has given a command; the next [`result`] completes the record.
-pub fn command(line: &[u8]) {
+/// Notes that a command has been given; the next [`result`] completes the record.
+pub fn command(channel: Channel, line: &[u8]) {
     if let Some(trail) = TRAIL.lock().as_mut() {
         trail.complete(format_args!("no answer"));
-        trail.command = Some(line.escape_ascii().to_string());
+        trail.command = Some((channel, line.escape_ascii().to_string()));
     }
 }
 

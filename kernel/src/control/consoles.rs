@@ -1,7 +1,7 @@
 //! The guests' consoles on the one serial port: their output in equal shares, the input for the guest
 //! that is attached, and the operator's commands.
 
-use super::audit;
+use super::answers::answer;
 use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
 use super::guest::Guest;
 use super::life::Life;
@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use log::{error, info, warn};
+use log::warn;
 
 /// Microseconds between two looks at what was lost.
 const LOSS_PERIOD: u64 = 5_000_000;
@@ -184,18 +184,6 @@ fn give_input(guest: &Guest, byte: u8) -> bool {
         guest.shared().deliver(&message);
     }
     taken > 0
-}
-
-/// Answers a command, in one line.
-pub fn answer(answer: fmt::Arguments<'_>) {
-    audit::result(false, answer);
-    info!("console: {answer}");
-}
-
-/// Refuses a command, in one line that says what would be right.
-pub fn refuse(why: fmt::Arguments<'_>) {
-    audit::result(true, why);
-    error!("console: {why}");
 }
 
 /// Answers `help`.

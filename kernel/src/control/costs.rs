@@ -1,32 +1,34 @@
-//! What a guest has cost, for the log: exits by reason, and the ticks spent in each.
+//! What a guest has cost: exits by reason, and the ticks spent in each.
 
+use super::answers::answer;
 use super::guest::Guest;
 use crate::guest::statistics::{Exits, Grouped};
 use crate::vmx::exit::ExitReason;
+use core::fmt;
 use core::sync::atomic::Ordering;
 use log::info;
 
-/// Says what it is so far.
+/// The rest of the answer to `exits`: what it is so far.
 pub fn exits(guest: &Guest) {
     let exits = guest.shared().exits();
-    info!(
+    answer(format_args!(
         "guest {}: {} exits in {} ticks",
         guest.name(),
         Grouped(exits.count()),
         Grouped(exits.ticks())
-    );
-    rows(guest.name(), &exits);
+    ));
+    rows(guest.name(), &exits, answer);
 }
 
-fn rows(name: &str, exits: &Exits) {
+fn rows(name: &str, exits: &Exits, say: fn(fmt::Arguments<'_>)) {
     for (reason, count, ticks) in exits.rows() {
-        info!(
+        say(format_args!(
             "guest {name}:   {:>12} {:<28} {:>14} ticks, {:>7} each",
             Grouped(count),
             ExitReason::from(reason).name(),
             Grouped(ticks),
             Grouped(ticks / count.max(1))
-        );
+        ));
     }
 }
 
@@ -41,7 +43,7 @@ pub fn summarise(guest: &Guest) {
         Grouped(exits.ticks()),
         Grouped(exits.count())
     );
-    rows(name, &exits);
+    rows(name, &exits, |line| info!("{line}"));
     let Some(platform) = guest.platform() else { return };
     let absent = platform.absent();
     info!(

@@ -1,38 +1,61 @@
 //! What is answered to questions about guests: tables for people, JSON for programs.
 
-use super::consoles::{answer, list as names, list_with, refuse};
+use super::answers::{answer, refuse};
+use super::consoles::{list as names, list_with};
 use super::guest::Guest;
 use super::plan::File;
 use crate::guest::examine::{self, Answer, Question};
 use crate::guest::statistics::Grouped;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use bulkhead_manifest::Size;
 use core::fmt;
 
-/// Answers `list`, a line for each guest: what is typed goes to the one with a star.
-pub fn list(guests: &[Guest], attached: usize) {
-    let name = guests.iter().map(|guest| guest.name().len()).max().unwrap_or(0).max("NAME".len());
-    let numbers: Vec<_> =
-        guests.iter().map(|guest| names(guest.cores().iter().map(|core| core.index))).collect();
-    let cores = numbers.iter().map(String::len).max().unwrap_or(0).max("CORES".len());
+/// Widths of the columns of `list` that depend on the guests.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    name: usize,
+    cores: usize,
+}
+
+impl Columns {
+    /// Those in which these guests fit.
+    pub fn of(guests: &[Guest]) -> Self {
+        let widest = |head: &str, of: fn(&Guest) -> usize| {
+            guests.iter().map(of).max().unwrap_or(0).max(head.len())
+        };
+        Self {
+            name: widest("NAME", |guest| guest.name().len()),
+            cores: widest("CORES", |guest| core_numbers(guest).len()),
+        }
+    }
+}
+
+fn core_numbers(guest: &Guest) -> String {
+    names(guest.cores().iter().map(|core| core.index))
+}
+
+/// Begins the answer to `list`.
+pub fn list_head(Columns { name, cores }: Columns) {
     answer(format_args!(
         "  {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} OWNER",
         "NAME", "STATE", "CORES", "MEMORY", "UPTIME", "EXITS"
     ));
-    for (index, (guest, numbers)) in guests.iter().zip(&numbers).enumerate() {
-        answer(format_args!(
-            "{} {:name$} {:<11} {numbers:cores$} {:>9} {:>10} {:>14} {}",
-            if index == attached { '*' } else { ' ' },
-            guest.name(),
-            guest.life(),
-            format!("{}", Size(guest.memory())),
-            guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
-            format!("{}", Grouped(guest.shared().exits().count())),
-            guest.placed().owner.as_deref().unwrap_or("-"),
-        ));
-    }
+}
+
+/// Answers `list` for a guest: what is typed goes to the one with a star.
+pub fn list(guest: &Guest, attached: bool, Columns { name, cores }: Columns) {
+    answer(format_args!(
+        "{} {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} {}",
+        if attached { '*' } else { ' ' },
+        guest.name(),
+        guest.life(),
+        core_numbers(guest),
+        format!("{}", Size(guest.memory())),
+        guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
+        format!("{}", Grouped(guest.shared().exits().count())),
+        guest.placed().owner.as_deref().unwrap_or("-"),
+    ));
 }
 
 /// The rest of the answer to `info`.
@@ -78,64 +101,57 @@ fn printable(byte: u8) -> char {
     if byte == b' ' || byte.is_ascii_graphic() { byte.into() } else { '.' }
 }
 
-/// Answers `list --json`, an object for each guest in a line.
-pub fn list_json(guests: &[Guest], attached: usize) {
-    for (index, guest) in guests.iter().enumerate() {
-        let exits = guest.shared().exits();
-        answer(format_args!(
-            "{{\"name\":{},\"state\":{},\"attached\":{},\"cores\":[{}],\"memory\":{},\"uptime\":{},\"exits\":{},\
-             \"exit_ticks\":{},\"owner\":{}}}",
-            Json(guest.name()),
-            Json(&format!("{}", guest.life())),
-            index == attached,
-            list_with(",", guest.cores().iter().map(|core| core.index)),
-            guest.memory(),
-            guest.uptime().map_or_else(|| "null".into(), |seconds| format!("{seconds}")),
-            exits.count(),
-            exits.ticks(),
-            OrNull(guest.placed().owner.as_deref().map(Json)),
-        ));
-    }
+/// Answers `list --json` for a guest: an object in a line.
+pub fn list_json(guest: &Guest, attached: bool) {
+    let exits = guest.shared().exits();
+    answer(format_args!(
+        "{{\"name\":{},\"state\":{},\"attached\":{attached},\"cores\":[{}],\"memory\":{},\"uptime\":{},\"exits\":{},\
+         \"exit_ticks\":{},\"owner\":{}}}",
+        Json(guest.name()),
+        Json(&format!("{}", guest.life())),
+        list_with(",", guest.cores().iter().map(|core| core.index)),
+        guest.memory(),
+        guest.uptime().map_or_else(|| "null".into(), |seconds| format!("{seconds}")),
+        exits.count(),
+        exits.ticks(),
+        OrNull(guest.placed().owner.as_deref().map(Json)),
+    ));
 }
 
-/// Answers `inventory`: what each guest is made of, running or not.
-pub fn inventory(guests: &[Guest]) {
-    for guest in guests {
-        let placed = guest.placed();
-        let owner = placed.owner.as_deref().unwrap_or("-");
-        answer(format_args!("{}: {}, owner {owner}", guest.name(), guest.life()));
-        let file = |what, file: &File| {
-            answer(format_args!("  {what:<12} {}  {}", Hex(&file.digest), file.name));
-        };
-        file("kernel", &placed.files.kernel);
-        if let Some(initrd) = &placed.files.initrd {
-            file("initrd", initrd);
-        }
-        let line = &placed.command_line;
-        let digest = bulkhead_manifest::digest(line.as_bytes());
-        answer(format_args!("  {:<12} {}  {}", "command line", Hex(&digest), line.escape_debug()));
+/// Answers `inventory` for a guest: what it is made of, running or not.
+pub fn inventory(guest: &Guest) {
+    let placed = guest.placed();
+    let owner = placed.owner.as_deref().unwrap_or("-");
+    answer(format_args!("{}: {}, owner {owner}", guest.name(), guest.life()));
+    let file = |what, file: &File| {
+        answer(format_args!("  {what:<12} {}  {}", Hex(&file.digest), file.name));
+    };
+    file("kernel", &placed.files.kernel);
+    if let Some(initrd) = &placed.files.initrd {
+        file("initrd", initrd);
     }
+    let line = &placed.command_line;
+    let digest = bulkhead_manifest::digest(line.as_bytes());
+    answer(format_args!("  {:<12} {}  {}", "command line", Hex(&digest), line.escape_debug()));
 }
 
-/// Answers `inventory --json`, an object for each guest in a line.
-pub fn inventory_json(guests: &[Guest]) {
+/// Answers `inventory --json` for a guest: an object in a line.
+pub fn inventory_json(guest: &Guest) {
     let file = |file: &File| {
         format!("{{\"name\":{},\"blake3\":\"{}\"}}", Json(&file.name), Hex(&file.digest))
     };
-    for guest in guests {
-        let placed = guest.placed();
-        answer(format_args!(
-            "{{\"name\":{},\"state\":{},\"owner\":{},\"kernel\":{},\"initrd\":{},\
-             \"command_line\":{{\"text\":{},\"blake3\":\"{}\"}}}}",
-            Json(guest.name()),
-            Json(&format!("{}", guest.life())),
-            OrNull(placed.owner.as_deref().map(Json)),
-            file(&placed.files.kernel),
-            OrNull(placed.files.initrd.as_ref().map(file)),
-            Json(&placed.command_line),
-            Hex(&bulkhead_manifest::digest(placed.command_line.as_bytes())),
-        ));
-    }
+    let placed = guest.placed();
+    answer(format_args!(
+        "{{\"name\":{},\"state\":{},\"owner\":{},\"kernel\":{},\"initrd\":{},\
+         \"command_line\":{{\"text\":{},\"blake3\":\"{}\"}}}}",
+        Json(guest.name()),
+        Json(&format!("{}", guest.life())),
+        OrNull(placed.owner.as_deref().map(Json)),
+        file(&placed.files.kernel),
+        OrNull(placed.files.initrd.as_ref().map(file)),
+        Json(&placed.command_line),
+        Hex(&bulkhead_manifest::digest(placed.command_line.as_bytes())),
+    ));
 }
 
 /// A string as JSON writes it (RFC 8259, 7).

@@ -1,5 +1,6 @@
 //! Boot, life cycle, console.
 
+pub mod answers;
 pub mod audit;
 pub mod boot;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod framebuffer;
 pub mod guest;
 pub mod inventory;
 pub mod life;
+pub mod listing;
 pub mod log;
 pub mod machine;
 pub mod memory_map;
@@ -19,5 +21,6 @@ pub mod plan;
 pub mod power;
 pub mod restarts;
 pub mod service;
+pub mod session;
 pub mod shares;
 pub mod wire;

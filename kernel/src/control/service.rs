@@ -1,16 +1,19 @@
 //! The service core's loop: consoles, the operator's commands, and guests that stop.
 
+use super::answers::{self, answer, refuse};
 use super::audit;
 use super::commands::{self, Command, Form, MAX_COMMAND, Order};
-use super::consoles::{self, Consoles, Typed, answer, refuse};
+use super::consoles::{self, Consoles, Typed};
 use super::cores;
 use super::costs;
 use super::guest::{Boot, Guest};
 use super::inventory;
 use super::life::Life;
+use super::listing::{Listing, What};
 use super::log as console;
 use super::panic;
 use super::plan::Placed;
+use super::session::{Channel, Sessions};
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
 use crate::guest::examine::Question;
@@ -25,6 +28,7 @@ use log::info;
 pub struct Service {
     guests: Vec<Guest>,
     consoles: Consoles,
+    sessions: Sessions,
     heap: &'static KernelHeap,
     /// The operator wants the machine switched off.
     ending: bool,
@@ -41,7 +45,8 @@ impl Service {
         let consoles = Consoles::new(placed.len(), serial_interrupts);
         let mut guests: Vec<_> = placed.into_iter().map(Guest::new).collect();
         guests.iter_mut().for_each(|guest| guest.boot(boot));
-        let mut service = Self { guests, consoles, heap, ending: false };
+        let mut service =
+            Self { guests, consoles, sessions: Sessions::default(), heap, ending: false };
         // The first may not have started.
         service.attach_next(true);
         service
@@ -88,43 +93,48 @@ impl Service {
         let (any, typed) = self.consoles.receive(&self.guests);
         match typed {
             None => {}
-            Some(Typed::Line(line)) => {
-                audit::command(&line);
-                self.obey(&line);
-            }
-            Some(Typed::TooLong) => {
-                audit::command(b"(too long)");
-                refuse(format_args!("a command has at most {MAX_COMMAND} bytes"));
-            }
+            Some(Typed::Line(line)) => self.obey(Channel::Console, &line),
+            Some(Typed::TooLong) => self.refuse_too_long(Channel::Console),
         }
         any
     }
 
-    /// Does what an operator asks for, or says why not.
-    fn obey(&mut self, line: &[u8]) {
+    fn refuse_too_long(&mut self, channel: Channel) {
+        audit::command(channel, b"(too long)");
+        answers::begin(channel);
+        refuse(format_args!("a command has at most {MAX_COMMAND} bytes"));
+    }
+
+    /// The one way of a command, wherever it comes from: it is noted, done or refused, and answered on its channel. What is
+    /// kept of who is there is in the channel's session.
+    fn obey(&mut self, channel: Channel, line: &[u8]) {
+        audit::command(channel, line);
+        answers::begin(channel);
         match commands::parse(line) {
-            Ok(Command::Help) => consoles::help(),
-            Ok(Command::List(Form::Table)) => {
-                inventory::list(&self.guests, self.consoles.attached());
-            }
-            Ok(Command::List(Form::Json)) => {
-                inventory::list_json(&self.guests, self.consoles.attached());
-            }
-            Ok(Command::Inventory(Form::Table)) => inventory::inventory(&self.guests),
-            Ok(Command::Inventory(Form::Json)) => inventory::inventory_json(&self.guests),
-            Ok(Command::Memory) => self.memory(),
-            Ok(Command::Audit) => {
+            Ok(command) => self.execute(channel, command),
+            Err(why) => refuse(format_args!("{why}")),
+        }
+    }
+
+    /// Does what an operator asks for, or says why not.
+    fn execute(&mut self, channel: Channel, command: Command<'_>) {
+        match command {
+            Command::Help => consoles::help(),
+            Command::List(form) => self.list(channel, What::List, form),
+            Command::Inventory(form) => self.list(channel, What::Inventory, form),
+            Command::Memory => self.memory(),
+            Command::Audit => {
                 let (records, digest) = audit::say();
                 answer(format_args!("{records} records; the digest of the last is {digest}"));
             }
-            Ok(Command::Examine(name, at)) => {
+            Command::Examine(name, at) => {
                 self.examine(name, 0, Question::Memory(GuestPhysical::new(at)));
             }
-            Ok(Command::Registers(name, processor)) => {
+            Command::Registers(name, processor) => {
                 self.examine(name, processor, Question::Registers);
             }
-            Ok(Command::PowerOff) => self.power_off(),
-            Ok(Command::Attach(name)) => {
+            Command::PowerOff => self.power_off(),
+            Command::Attach(name) => {
                 let Some(index) = self.named(name) else { return };
                 self.consoles.attach(index);
                 match self.guests[index].life() {
@@ -132,13 +142,25 @@ impl Service {
                     life => answer(format_args!("input goes to guest {name}, which is {life}")),
                 }
             }
-            Ok(Command::Order(order, name)) => {
+            Command::Order(order, name) => {
                 if let Some(index) = self.named(name) {
                     self.order(order, index);
                 }
             }
-            Err(why) => refuse(format_args!("{why}")),
         }
+    }
+
+    /// Says something of each guest.
+    fn list(&mut self, channel: Channel, what: What, form: Form) {
+        self.sessions[channel].listing = Some(Listing::new(what, form, &self.guests));
+        self.go_on(channel);
+    }
+
+    /// Goes on with an answer that has not been said whole.
+    fn go_on(&mut self, channel: Channel) {
+        let Some(mut listing) = self.sessions[channel].listing.take() else { return };
+        answers::begin(channel);
+        while listing.step(&self.guests, self.consoles.attached()) {}
     }
 
     /// Carries out an order, and answers it.
