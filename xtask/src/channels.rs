@@ -1,6 +1,8 @@
-//! Takes the stream from the serial port apart: the hypervisor's log and the guests' consoles.
+//! Takes the stream from the serial port apart: the hypervisor's log and the guests' consoles. Frames of the control
+//! protocol, which are in it where that has no port of its own, are left out.
 //! `docs/console.md` has the format.
 
+use bulkhead_control::{END, MAX_BODY, START};
 use bulkhead_manifest::limits;
 
 /// GS begins a switch to another channel. The hypervisor takes it out of what guests write, so no
@@ -8,6 +10,9 @@ use bulkhead_manifest::limits;
 pub const SWITCH: u8 = 0x1d;
 /// US ends a switch to the log.
 const TO_LOG: u8 = 0x1f;
+
+/// Most bytes of a frame behind its GS, without its end.
+const START_AND_BODY: usize = 1 + MAX_BODY;
 
 /// Whose bytes they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,9 @@ impl Channels {
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Said> {
         let mut said = Vec::new();
         for &byte in bytes {
+            if self.pass_frame(&mut said, byte) {
+                continue;
+            }
             let Some(switch) = &mut self.switch else {
                 if byte == SWITCH {
                     self.switch = Some(Vec::new());
@@ -80,6 +88,32 @@ impl Channels {
             }
         }
         said
+    }
+
+    /// Takes a byte of a frame. Says whether it was one.
+    fn pass_frame(&mut self, said: &mut Vec<Said>, byte: u8) -> bool {
+        let Some(switch) = self.switch.as_mut().filter(|switch| switch.starts_with(&[START]))
+        else {
+            return false;
+        };
+        let escaped = switch.ends_with(&[SWITCH]);
+        if escaped && byte == END {
+            self.switch = None;
+            return true;
+        }
+        if !escaped && switch.len() <= START_AND_BODY {
+            switch.push(byte);
+            return true;
+        }
+        // It was broken off, as a panic may do, or is none: what comes is shown rather than lost.
+        let mut text = std::mem::take(switch);
+        if escaped {
+            text.pop();
+        } else {
+            self.switch = None;
+        }
+        self.say(said, &text);
+        false
     }
 
     fn say(&mut self, said: &mut Vec<Said>, bytes: &[u8]) {
@@ -112,6 +146,9 @@ fn read(switch: &[u8]) -> Switch {
         [b'\r', b'\n', rest @ ..] => (rest, true),
         rest => (rest, false),
     };
+    if rest == [START] && !breaks_line {
+        return Switch::Incomplete;
+    }
     if rest == [TO_LOG] {
         return Switch::To { channel: Channel::Log, breaks_line };
     }
@@ -131,6 +168,7 @@ fn read(switch: &[u8]) -> Switch {
 mod tests {
     use super::*;
     use bulkhead::control::wire::{PIECE, Speaker, Wire};
+    use bulkhead_control::{Kind, encode};
     use proptest::prelude::*;
 
     fn said(channel: &str, breaks_line: bool, text: &str) -> Said {
@@ -167,6 +205,25 @@ mod tests {
         );
     }
 
+    #[test]
+    fn frames_are_left_out() {
+        let hello = encode(Kind::Hello, 1, 0, &[]);
+        let stream = [b"a", &hello[..], b"b\x1d[one] c", &hello, &hello, b"\x1d\x1fd"].concat();
+        let expected = [said("", false, "ab"), said("one", false, "c"), said("", false, "d")];
+        assert_eq!(Channels::default().feed(&stream), expected);
+    }
+
+    #[test]
+    fn a_frame_that_is_none_is_text() {
+        let text = |stream: &[u8]| {
+            let said = Channels::default().feed(stream);
+            said.into_iter().flat_map(|said| said.bytes).collect::<Vec<_>>()
+        };
+        assert_eq!(text(b"a\x1d\x02b\x1d\x1fpanic"), b"a\x02bpanic");
+        let long = [&b"\x1d\x02"[..], &[b'x'; 1000]].concat();
+        assert_eq!(text(&long), long[1..]);
+    }
+
     /// Each channel's bytes.
     fn by_channel(said: impl IntoIterator<Item = Said>) -> [Vec<u8>; 4] {
         let mut all: [Vec<u8>; 4] = Default::default();
@@ -187,7 +244,7 @@ mod tests {
         /// wherever the stream is cut.
         #[test]
         fn what_was_joined_comes_apart(
-            pieces in prop::collection::vec((0usize..4, prop::collection::vec(
+            pieces in prop::collection::vec((0usize..5, prop::collection::vec(
                 prop_oneof![Just(SWITCH), Just(0x1e), Just(TO_LOG), Just(b'\r'), Just(b'\n'), Just(b'['), Just(b']'), Just(b' '), any::<u8>()],
                 1..=PIECE,
             )), 0..40),
@@ -197,6 +254,12 @@ mod tests {
             let mut stream = Vec::new();
             let mut expected: [Vec<u8>; 4] = Default::default();
             for (at, bytes) in &pieces {
+                if *at == 4 {
+                    wire.frame(&encode(Kind::Line, 1, 0, bytes));
+                    stream.extend_from_slice(wire.waiting());
+                    wire.sent(usize::MAX);
+                    continue;
+                }
                 let speaker = NAMES.get(*at).map_or(Speaker::Log, |name| Speaker::Guest(*at, name));
                 // The log never has a GS.
                 let bytes: Vec<_> = bytes.iter().map(|&byte| match byte {

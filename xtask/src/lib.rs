@@ -9,6 +9,7 @@ pub mod bench;
 pub mod channels;
 pub mod checks;
 pub mod console;
+pub mod control;
 pub mod doctor;
 pub mod emulator;
 pub mod flash;

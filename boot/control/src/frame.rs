@@ -1,13 +1,16 @@
 //! A frame, and its bytes.
 
-use crate::{CHECKSUM, END, HEADER, MAX_COMMAND, MAX_ENCODED, MAX_FRAME, MAX_PAYLOAD, VERSION};
+use crate::{
+    CHECKSUM, END, ESCAPE, HEADER, MAX_BODY, MAX_COMMAND, MAX_ENCODED, MAX_FRAME, MAX_PAYLOAD,
+    START, VERSION,
+};
 use core::fmt;
 use crc::{CRC_32_ISO_HDLC, Crc};
 use heapless::Vec;
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
-/// A frame's bytes on the line, its end included.
+/// A frame's bytes on the line, begin and end included.
 pub type Encoded = Vec<u8, MAX_ENCODED>;
 
 /// What a frame is.
@@ -132,26 +135,28 @@ pub fn encode(kind: Kind, id: u32, number: u16, payload: &[u8]) -> Encoded {
     let _ = frame.extend_from_slice(&payload[..payload.len().min(MAX_PAYLOAD)]);
     let checksum = CRC.checksum(&frame);
     let _ = frame.extend_from_slice(&checksum.to_le_bytes());
-    let mut encoded = Encoded::from_array([0; MAX_ENCODED]);
-    let len = cobs::encode_with_sentinel(&frame, &mut encoded, END);
-    encoded.truncate(len);
-    let _ = encoded.push(END);
+    let mut body = [0; MAX_BODY];
+    let len = cobs::encode_with_sentinel(&frame, &mut body, ESCAPE);
+    let mut encoded = Encoded::new();
+    let _ = encoded.extend_from_slice(&[ESCAPE, START]);
+    let _ = encoded.extend_from_slice(&body[..len]);
+    let _ = encoded.extend_from_slice(&[ESCAPE, END]);
     encoded
 }
 
 impl Frame {
-    /// Reads what is on the line before an [`END`].
+    /// Reads what is on the line between a frame's begin and end.
     ///
     /// # Errors
     /// If it is no frame, or none that can be used.
-    pub fn decode(encoded: &[u8]) -> Result<Self, Unusable> {
+    pub fn decode(body: &[u8]) -> Result<Self, Unusable> {
         let damaged = Unusable { why: Why::Damaged, id: 0, version: 0 };
-        let mut buffer = [0; MAX_ENCODED];
-        let Some(bytes) = buffer.get_mut(..encoded.len()) else {
+        let mut buffer = [0; MAX_BODY];
+        let Some(bytes) = buffer.get_mut(..body.len()) else {
             return Err(Unusable { why: Why::TooLong, ..damaged });
         };
-        bytes.copy_from_slice(encoded);
-        let len = cobs::decode_in_place_with_sentinel(bytes, END).map_err(|_| damaged)?;
+        bytes.copy_from_slice(body);
+        let len = cobs::decode_in_place_with_sentinel(bytes, ESCAPE).map_err(|_| damaged)?;
         let frame = bytes.get(..len).ok_or(damaged)?;
         let (frame, checksum) = frame.split_last_chunk::<CHECKSUM>().ok_or(damaged)?;
         if CRC.checksum(frame) != u32::from_le_bytes(*checksum) {
@@ -185,17 +190,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode(encoded: &[u8]) -> Result<Frame, Unusable> {
-        let (&end, frame) = encoded.split_last().unwrap();
-        assert_eq!(end, END);
-        assert!(!frame.contains(&END));
-        Frame::decode(frame)
+        let body = body(encoded);
+        assert!(!body.contains(&ESCAPE));
+        Frame::decode(body)
+    }
+
+    fn body(encoded: &[u8]) -> &[u8] {
+        let body = encoded.strip_prefix(&[ESCAPE, START]).unwrap();
+        body.strip_suffix(&[ESCAPE, END]).unwrap()
     }
 
     /// A frame of bytes that need not be one.
     fn made(bytes: &[u8]) -> std::vec::Vec<u8> {
         let bytes = [bytes, &CRC.checksum(bytes).to_le_bytes()].concat();
         let mut encoded = std::vec![0; cobs::max_encoding_length(bytes.len())];
-        let len = cobs::encode_with_sentinel(&bytes, &mut encoded, END);
+        let len = cobs::encode_with_sentinel(&bytes, &mut encoded, ESCAPE);
         encoded.truncate(len);
         encoded
     }
@@ -204,11 +213,10 @@ mod tests {
     fn a_frame_is_as_the_documentation_has_it() {
         let encoded = encode(Kind::Command, 0x0403_0201, 0, b"list");
         let frame = [1, 2, 1, 2, 3, 4, 0, 0, b'l', b'i', b's', b't'];
-        assert_eq!(encoded.as_slice(), [made(&frame), [END].into()].concat());
-        // Two zeros and no other: COBS's distances, and then everything exclusive-or 0x1D.
-        let plain: std::vec::Vec<_> = encoded.iter().map(|byte| byte ^ END).collect();
+        assert_eq!(body(&encoded), made(&frame));
+        // The distances to the two zeros and the end, and then everything exclusive-or 0x1D.
+        let plain: std::vec::Vec<_> = body(&encoded).iter().map(|byte| byte ^ ESCAPE).collect();
         assert_eq!(plain[..10], [7, 1, 2, 1, 2, 3, 4, 1, 9, b'l']);
-        assert_eq!(plain[17], 0);
         // The checksum's name in the catalogues is CRC-32/ISO-HDLC, and this their check.
         assert_eq!(CRC.checksum(b"123456789"), 0xCBF4_3926);
     }
@@ -224,7 +232,7 @@ mod tests {
         assert_eq!(unusable(&[1, 1, 7, 0, 0, 0, 0, 0, 9]), of(Why::Length, 7, 1));
         let long = [&[1, 2, 7, 0, 0, 0, 0, 0][..], &[b'x'; MAX_COMMAND + 1]].concat();
         assert_eq!(unusable(&long), of(Why::Length, 7, 1));
-        assert_eq!(Frame::decode(&[1; MAX_ENCODED + 1]).unwrap_err(), of(Why::TooLong, 0, 0));
+        assert_eq!(Frame::decode(&[1; MAX_BODY + 1]).unwrap_err(), of(Why::TooLong, 0, 0));
         for why in Why::ALL {
             assert_eq!(Why::of(why as u8), Some(why));
         }
@@ -237,7 +245,7 @@ mod tests {
             kind in 0..Kind::ALL.len(),
             id: u32,
             number: u16,
-            payload in prop::collection::vec(prop_oneof![Just(0), Just(END), any::<u8>()], 0..=MAX_PAYLOAD),
+            payload in prop::collection::vec(prop_oneof![Just(0), Just(ESCAPE), any::<u8>()], 0..=MAX_PAYLOAD),
         ) {
             let kind = Kind::ALL[kind];
             let len = payload.len().clamp(*kind.payload().start(), *kind.payload().end());
@@ -263,10 +271,11 @@ mod tests {
             at: prop::sample::Index,
             change in 1u8..,
         ) {
-            let mut encoded = encode(Kind::Line, 1, 2, &payload);
-            let len = encoded.len() - 1;
-            encoded[at.index(len)] ^= change;
-            prop_assert!(Frame::decode(&encoded[..len]).is_err());
+            let encoded = encode(Kind::Line, 1, 2, &payload);
+            let mut body = body(&encoded).to_vec();
+            let at = at.index(body.len());
+            body[at] ^= change;
+            prop_assert!(Frame::decode(&body).is_err());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The physical IOAPIC: one line is used, the serial port's.
+//! The physical IOAPIC: the serial ports' lines are used, and no other.
 
 use super::address::{HostPhysical, HostVirtual};
 use super::apic::ApicId;

@@ -12,9 +12,9 @@ use super::log as console;
 use super::machine::{self, Machine};
 use super::memory_map::{self, Kept, Memory};
 use super::service::{self, Service};
-use super::{audit, clock, plan};
+use super::{audit, clock, plan, port};
 use crate::arch::apic::ApicId;
-use crate::arch::ioapic::{self, Ioapic};
+use crate::arch::ioapic::{self, InterruptRoute, Ioapic};
 use crate::arch::rates::{self, Rates};
 use crate::arch::smp::Trampoline;
 use crate::arch::{apic, cpu, interrupts, local, stack, topology};
@@ -274,7 +274,12 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     report_memory(&own, &footprint);
     interrupts::set_handler(TIMER_VECTOR, || {});
     interrupts::set_handler(SERIAL_VECTOR, || {});
-    let serial_interrupts = route_serial(&machine);
+    port::start();
+    let [com1, com2] = &machine.serial;
+    let serial_interrupts = route_serial(com1.as_ref(), console::enable_interrupts);
+    if port::is_com2() {
+        route_serial(com2.as_ref(), port::enable_interrupts);
+    }
     // SAFETY: the vector has a handler.
     unsafe {
         let ticks = rates.apic_timer_hz / SERVICE_TICKS;
@@ -326,19 +331,19 @@ fn mask_ioapics(machine: &Machine) {
     }
 }
 
-/// Lets the serial port's interrupt reach the service core. Says whether it does.
-fn route_serial(machine: &Machine) -> bool {
-    let Some(route) = &machine.serial else {
-        warn!("no IOAPIC for the serial port: it is polled");
+/// Lets a serial port's interrupt reach the service core. Says whether it does; where not, the port is polled.
+fn route_serial(route: Option<&InterruptRoute>, enable: fn() -> bool) -> bool {
+    let Some(route) = route else {
+        warn!("no IOAPIC for a serial port: it is polled");
         return false;
     };
     // SAFETY: the page is mapped uncached at DIRECT, and this is the only user.
     let mut ioapic = unsafe { Ioapic::new(direct(route.ioapic)) };
     let service = cores::all()[0].apic;
     // A level-triggered line would interrupt again until it is served, which happens
-    // outside its handler: then the port is polled, as no PC has COM1 so.
+    // outside its handler: then the port is polled, as no PC has COM1 or COM2 so.
     // So it is where the core's ID does not fit the IOAPIC's eight bits.
-    let interrupts = !route.level && ioapic::reaches(service) && console::enable_interrupts();
+    let interrupts = !route.level && ioapic::reaches(service) && enable();
     if interrupts {
         ioapic.route(route, SERIAL_VECTOR, service);
     }

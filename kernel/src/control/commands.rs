@@ -1,13 +1,13 @@
-//! What arrives at the serial port: bytes for the attached guest, and the operator's commands.
+//! What arrives at the serial port: bytes for the attached guest, the operator's commands, and frames of the control protocol
+//! where that has no port of its own. GS, Ctrl-] on a keyboard, begins a command, or a frame; twice, it is for the guest.
 
+use bulkhead_control::{END, ESCAPE, MAX_BODY, START};
 use core::fmt;
 
-/// GS, Ctrl-] on a keyboard: begins a command; twice, it is for the guest.
-const ESCAPE: u8 = 0x1D;
 const BACKSPACE: u8 = 0x08;
 const DELETE: u8 = 0x7F;
 /// Most bytes of a command, without escape and line end.
-pub const MAX_COMMAND: usize = 128;
+pub const MAX_COMMAND: usize = bulkhead_control::MAX_COMMAND;
 
 /// What a byte of input leads to.
 #[derive(PartialEq, Eq, Debug)]
@@ -16,6 +16,10 @@ pub enum Input<'a> {
     Byte(u8),
     /// A command line, without its end.
     Line(&'a [u8]),
+    /// A frame of the control protocol begins.
+    FrameBegins,
+    /// A byte of it.
+    Frame(u8),
     /// The end of a command line that was longer than [`MAX_COMMAND`].
     TooLong,
 }
@@ -34,6 +38,10 @@ enum State {
     Command,
     /// The command has become too long; its end is looked for.
     TooLong,
+    /// In a frame, of which there were so many bytes.
+    Frame(usize),
+    /// The same behind an escape.
+    FrameEscaped(usize),
 }
 
 impl Reader {
@@ -46,6 +54,29 @@ impl Reader {
                 None
             }
             (State::Guest, byte) => Some(Input::Byte(byte)),
+            (State::Command, START) if self.line.is_empty() => {
+                self.state = State::Frame(0);
+                Some(Input::FrameBegins)
+            }
+            (State::Frame(bytes), byte) => {
+                self.state = match byte {
+                    ESCAPE => State::FrameEscaped(bytes),
+                    // It is none: nobody who types shall get stuck in it.
+                    _ if bytes == MAX_BODY => State::Guest,
+                    _ => State::Frame(bytes + 1),
+                };
+                Some(Input::Frame(byte))
+            }
+            (State::FrameEscaped(_), byte @ (START | END)) => {
+                self.state = if byte == END { State::Guest } else { State::Frame(0) };
+                Some(Input::Frame(byte))
+            }
+            (State::FrameEscaped(_), byte) => {
+                // It was broken off, and this is a command.
+                self.line.clear();
+                self.state = State::Command;
+                self.feed(byte)
+            }
             (state, b'\r' | b'\n') => {
                 self.state = State::Guest;
                 Some(if state == State::TooLong { Input::TooLong } else { Input::Line(&self.line) })
@@ -276,6 +307,8 @@ mod tests {
                 None => {}
                 Some(Input::Byte(byte)) => guest.push(byte),
                 Some(Input::Line(line)) => lines.push(format!("{}", line.escape_ascii())),
+                Some(Input::FrameBegins) => lines.push("frame".into()),
+                Some(Input::Frame(byte)) => lines.push(format!("{byte:02x}")),
                 Some(Input::TooLong) => lines.push("too long".into()),
             }
         }
@@ -310,6 +343,25 @@ mod tests {
         assert_eq!(read(&longer), (b"ls\r".to_vec(), ["too long".into()].into()));
         let again = [b"\x1d".as_slice(), &[b'x'; MAX_COMMAND + 1], b"\x1dlist\r"].concat();
         assert_eq!(read(&again).1, ["list"]);
+    }
+
+    #[test]
+    fn frames_are_taken_out_too() {
+        let (guest, lines) = read(b"a\x1d\x02\r\x08\x1d\x03b\x1dlist\r");
+        assert_eq!(guest, b"ab");
+        assert_eq!(lines, ["frame", "0d", "08", "1d", "03", "list"]);
+        let (guest, lines) = read(b"\x1d\x02\x08\x1d\x02\x1d\x03b");
+        assert_eq!((guest.as_slice(), lines.len()), (&b"b"[..], 6));
+        // Only at a command's beginning.
+        assert_eq!(read(b"\x1dl\x02\r").1, ["l\\x02"]);
+    }
+
+    #[test]
+    fn a_frame_without_end_is_left() {
+        let (guest, lines) = read(b"\x1d\x02x\x1dlist\ry");
+        assert_eq!((guest, lines.last().map(String::as_str)), (b"y".to_vec(), Some("list")));
+        let (guest, lines) = read(&[&b"\x1d\x02"[..], &[b'x'; MAX_BODY + 2]].concat());
+        assert_eq!((guest, lines.len()), (b"x".to_vec(), 1 + MAX_BODY + 1));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
 use super::guest::Guest;
 use super::life::Life;
 use super::log as console;
+use super::port;
 use super::shares::{Next, Shares};
 use super::wire::PIECE;
 use alloc::string::String;
@@ -66,8 +67,11 @@ impl Consoles {
         let mut moved = false;
         while let Some(offer) = console::offer() {
             let pending = |index: usize| has_output(&guests[index]);
-            match self.shares.next(console::micros(), offer.log, pending) {
-                Next::Log => console::say_log(),
+            match self.shares.next(console::micros(), offer.log || port::has_shared(), pending) {
+                Next::Log if offer.log => console::say_log(),
+                Next::Log => {
+                    console::say_frame(&port::take_shared());
+                }
                 Next::Guest(index) => {
                     let guest = &guests[index];
                     let mut piece = [0; PIECE];
@@ -83,7 +87,7 @@ impl Consoles {
         console::send();
         // With interrupts, one comes when the port takes more. Where the rest of a line is waited for, the
         // guest rings when it writes it, and the timer ends the wait.
-        moved || (!self.interrupts && console::unsent())
+        moved || (!self.interrupts && (console::unsent() || port::has_shared()))
     }
 
     /// Whether the port has a reason to interrupt that was not looked at yet.
@@ -108,6 +112,8 @@ impl Consoles {
                     let line = heapless::Vec::from_slice(line).unwrap_or_default();
                     return (true, Some(Typed::Line(line)));
                 }
+                Some(Input::FrameBegins) => port::begin_shared(),
+                Some(Input::Frame(byte)) => port::receive_shared(byte),
                 Some(Input::TooLong) => return (true, Some(Typed::TooLong)),
             }
         }

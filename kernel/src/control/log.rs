@@ -158,7 +158,7 @@ impl Log for Logger {
 
 /// 115,200 baud, 8 bits, no parity, one stop bit. An interrupt for each byte received leaves the
 /// longest time until one is lost.
-fn config() -> Config {
+pub fn serial_config() -> Config {
     Config {
         baud_rate: BaudRate::Baud115200,
         fifo_trigger_level: Some(FifoTriggerLevel::One),
@@ -171,7 +171,7 @@ pub fn start() {
     EPOCH.store(crate::arch::cpu::rdtsc(), Ordering::Relaxed);
     // SAFETY: COM1 is the log's alone; its eight ports are inside the I/O space.
     if let Ok(mut port) = unsafe { Uart16550::new_port(COM1) }
-        && port.init(config()).is_ok()
+        && port.init(serial_config()).is_ok()
     {
         OUTPUT.lock().serial = Some(port);
     }
@@ -249,6 +249,11 @@ pub fn say_log() {
 /// Puts a guest's output on the wire: no more than [`offer`] has room for. Returns its cost in bytes.
 pub fn say_guest(index: usize, name: &str, bytes: &[u8]) -> usize {
     OUTPUT.lock().wire.say(Speaker::Guest(index, name), bytes)
+}
+
+/// Puts a frame of the control protocol on the wire, where [`offer`] has room. Says whether it was taken.
+pub fn say_frame(frame: &[u8]) -> bool {
+    OUTPUT.lock().wire.frame(frame)
 }
 
 /// Gives the port what it takes at once of what is on the wire.

@@ -12,8 +12,8 @@ use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-/// The ISA interrupt of COM1.
-const SERIAL_IRQ: u8 = 4;
+/// The ISA interrupts of COM1 and COM2.
+const SERIAL_IRQS: [u8; 2] = [4, 3];
 /// MADT: a processor that may be used.
 const PROCESSOR_ENABLED: u32 = 1 << 0;
 /// MADT interrupt-source override: polarity and trigger fields, and their values "active low" and "level".
@@ -29,8 +29,8 @@ pub struct Machine {
     pub processors: Vec<ApicId>,
     /// Host-physical addresses of all IOAPICs.
     pub ioapics: Vec<HostPhysical>,
-    /// Where COM1's interrupt arrives.
-    pub serial: Option<InterruptRoute>,
+    /// Where the interrupts of COM1 and COM2 arrive.
+    pub serial: [Option<InterruptRoute>; 2],
     /// How the machine is switched off.
     pub soft_off: Option<SoftOff>,
 }
@@ -66,7 +66,7 @@ pub unsafe fn read(rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
     let mut machine = Machine::default();
     let mut ioapics: Vec<(HostPhysical, u32)> = Vec::new();
     // Without an override ISA interrupts are identity-mapped, edge-triggered, active high.
-    let mut serial = (u32::from(SERIAL_IRQ), 0u16);
+    let mut serial = SERIAL_IRQS.map(|irq| (u32::from(irq), 0u16));
     for entry in madt.get().entries() {
         match entry {
             MadtEntry::LocalApic(entry) if entry.flags & PROCESSOR_ENABLED != 0 => {
@@ -79,31 +79,34 @@ pub unsafe fn read(rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
                 let at = HostPhysical::new(entry.io_apic_address.into());
                 ioapics.push((at, entry.global_system_interrupt_base));
             }
-            MadtEntry::InterruptSourceOverride(entry) if entry.irq == SERIAL_IRQ => {
-                serial = (entry.global_system_interrupt, entry.flags);
+            MadtEntry::InterruptSourceOverride(entry) => {
+                for (irq, serial) in SERIAL_IRQS.into_iter().zip(&mut serial) {
+                    if entry.irq == irq {
+                        *serial = (entry.global_system_interrupt, entry.flags);
+                    }
+                }
             }
             _ => {}
         }
     }
-    // The IOAPIC with the highest base that is not above the interrupt's number.
-    let (interrupt, flags) = serial;
-    machine.serial = ioapics
-        .iter()
-        .filter(|&&(_, base)| base <= interrupt)
-        .max_by_key(|&&(_, base)| base)
-        .and_then(|&(ioapic, base)| {
-            Some(InterruptRoute {
-                ioapic,
-                pin: u8::try_from(interrupt - base).ok()?,
-                active_low: flags & POLARITY == ACTIVE_LOW,
-                level: flags & TRIGGER == LEVEL,
-            })
-        });
+    machine.serial = serial.map(|(interrupt, flags)| route(&ioapics, interrupt, flags));
     machine.ioapics = ioapics.into_iter().map(|(at, _)| at).collect();
     machine.ioapics.sort_unstable();
     machine.ioapics.dedup();
     machine.soft_off = soft_off(&tables);
     Ok(machine)
+}
+
+/// Where a global system interrupt arrives: at the IOAPIC with the highest base that is not above its number.
+fn route(ioapics: &[(HostPhysical, u32)], interrupt: u32, flags: u16) -> Option<InterruptRoute> {
+    let below = ioapics.iter().filter(|&&(_, base)| base <= interrupt);
+    let &(ioapic, base) = below.max_by_key(|&&(_, base)| base)?;
+    Some(InterruptRoute {
+        ioapic,
+        pin: u8::try_from(interrupt - base).ok()?,
+        active_low: flags & POLARITY == ACTIVE_LOW,
+        level: flags & TRIGGER == LEVEL,
+    })
 }
 
 fn soft_off(tables: &AcpiTables<DirectMap>) -> Option<SoftOff> {

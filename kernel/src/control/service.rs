@@ -9,11 +9,13 @@ use super::costs;
 use super::guest::{Boot, Guest};
 use super::inventory;
 use super::life::Life;
+use super::link::Request;
 use super::listing::{Listing, What};
 use super::log as console;
 use super::panic;
 use super::plan::Placed;
-use super::session::{Channel, Sessions};
+use super::port;
+use super::session::{Channel, Session, Sessions};
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
 use crate::guest::examine::Question;
@@ -59,6 +61,7 @@ impl Service {
             let mut busy = self.consoles.transmit(&self.guests);
             self.consoles.report_losses(&self.guests);
             busy |= self.pass_input();
+            busy |= self.serve_control();
             let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
                 guest.look_after();
@@ -74,8 +77,8 @@ impl Service {
                 let faulted = faulted.count();
                 return (self.guests.len() - faulted, faulted);
             }
-            if !busy && !self.consoles.interrupt_pending() {
-                // SAFETY: the handlers for the doorbell, the timer and the serial port take no lock.
+            if !busy && !self.consoles.interrupt_pending() && !port::interrupt_pending() {
+                // SAFETY: the handlers for the doorbell, the timer and the serial ports take no lock.
                 unsafe { cpu::wait_for_interrupt() };
             }
         }
@@ -99,6 +102,25 @@ impl Service {
         any
     }
 
+    /// Moves the control protocol's bytes, and goes on with its answer, or with its next command when that is whole.
+    fn serve_control(&mut self) -> bool {
+        let busy = port::exchange();
+        if !answers::wanted(Channel::Control) {
+            return busy;
+        }
+        if self.sessions[Channel::Control].listing.is_some() {
+            self.go_on(Channel::Control);
+            return true;
+        }
+        match port::request() {
+            None => return busy,
+            // Nothing of the last client's is the next one's.
+            Some(Request::Hello) => self.sessions[Channel::Control] = Session::default(),
+            Some(Request::Command(line)) => self.obey(Channel::Control, &line),
+        }
+        true
+    }
+
     fn refuse_too_long(&mut self, channel: Channel) {
         audit::command(channel, b"(too long)");
         answers::begin(channel);
@@ -114,6 +136,21 @@ impl Service {
             Ok(command) => self.execute(channel, command),
             Err(why) => refuse(format_args!("{why}")),
         }
+        self.go_on(channel);
+    }
+
+    /// Says more of an answer, as far as whoever reads it can keep up.
+    fn go_on(&mut self, channel: Channel) {
+        answers::begin(channel);
+        while let Some(listing) = &mut self.sessions[channel].listing {
+            if !answers::wanted(channel) {
+                return;
+            }
+            if !listing.step(&self.guests, self.consoles.attached()) {
+                self.sessions[channel].listing = None;
+            }
+        }
+        answers::end();
     }
 
     /// Does what an operator asks for, or says why not.
@@ -137,6 +174,10 @@ impl Service {
             Command::Attach(name) => {
                 let Some(index) = self.named(name) else { return };
                 self.consoles.attach(index);
+                if channel != Channel::Console {
+                    // Whoever types should know.
+                    info!("input goes to guest {name}: told so by {}", channel.who());
+                }
                 match self.guests[index].life() {
                     Life::Running => answer(format_args!("input goes to guest {name}")),
                     life => answer(format_args!("input goes to guest {name}, which is {life}")),
@@ -150,17 +191,9 @@ impl Service {
         }
     }
 
-    /// Says something of each guest.
+    /// Lets something be said of each guest.
     fn list(&mut self, channel: Channel, what: What, form: Form) {
         self.sessions[channel].listing = Some(Listing::new(what, form, &self.guests));
-        self.go_on(channel);
-    }
-
-    /// Goes on with an answer that has not been said whole.
-    fn go_on(&mut self, channel: Channel) {
-        let Some(mut listing) = self.sessions[channel].listing.take() else { return };
-        answers::begin(channel);
-        while listing.step(&self.guests, self.consoles.attached()) {}
     }
 
     /// Carries out an order, and answers it.
@@ -271,6 +304,7 @@ pub fn finish(
     if strays > 0 {
         info!("interrupts that nobody expected: {strays}");
     }
+    port::flush();
     apic::quiesce();
     console::line(format_args!(
         "bulkhead: all guests stopped: {powered_off} powered off, {faulted} faulted"

@@ -1,6 +1,8 @@
 //! The stream on the serial port: the hypervisor's log and the guests' consoles, so marked that a
-//! plain terminal shows it well and a program can take it apart. `docs/console.md` has the format.
+//! plain terminal shows it well and a program can take it apart, and frames of the control protocol where that has no port
+//! of its own. `docs/console.md` has the format.
 
+use bulkhead_control::MAX_ENCODED;
 use heapless::Vec;
 
 /// GS: begins a switch to another speaker.
@@ -18,8 +20,9 @@ pub const PIECE: usize = 16;
 /// Most bytes of a switch: `GS CR LF [ name ] SP`.
 const LONGEST_SWITCH: usize = 6 + bulkhead_manifest::limits::MAX_NAME;
 /// Bytes that wait for the port at most.
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 256;
 const _: () = assert!(CAPACITY >= PIECE + LONGEST_SWITCH);
+const _: () = assert!(CAPACITY >= PIECE + MAX_ENCODED);
 
 /// Whose bytes they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +71,12 @@ impl Wire {
         }
         self.at_line_start = last == b'\n';
         self.bytes.len() - before
+    }
+
+    /// Puts a whole frame of the control protocol between what others say, if there is room for bytes. It is no switch:
+    /// whoever spoke before goes on.
+    pub fn frame(&mut self, frame: &[u8]) -> bool {
+        self.room() > 0 && self.bytes.extend_from_slice(frame).is_ok()
     }
 
     /// Forgets the oldest bytes of [`waiting`](Self::waiting): the port has taken so many.
@@ -176,6 +185,22 @@ mod tests {
         wire.sent(1);
         let cost = wire.say(Speaker::Guest(0, &name), &[b'y'; PIECE]);
         assert_eq!(cost, LONGEST_SWITCH + PIECE);
+    }
+
+    #[test]
+    fn a_frame_is_put_in_as_a_whole() {
+        let mut wire = Wire::new();
+        let one = Speaker::Guest(0, "one");
+        wire.say(one, b"$ ");
+        wire.sent(usize::MAX);
+        wire.say(one, b"123456789012345");
+        assert_eq!(wire.room(), 1);
+        assert!(wire.frame(&[7; MAX_ENCODED]));
+        assert!(!wire.frame(&[8]));
+        assert_eq!(wire.say(one, b"x"), 0);
+        wire.sent(15 + MAX_ENCODED);
+        wire.say(one, b"ls");
+        assert_eq!(wire.waiting(), b"ls", "the guest still speaks");
     }
 
     proptest! {

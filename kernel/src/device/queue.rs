@@ -59,6 +59,16 @@ impl ByteQueue {
         taken
     }
 
+    /// The oldest bytes, as many as lie together: none only where the queue is empty.
+    pub fn front(&self) -> &[u8] {
+        self.bytes.as_slices().0
+    }
+
+    /// Forgets so many of the oldest bytes, or all.
+    pub fn forget(&mut self, count: usize) {
+        self.bytes.drain(..count.min(self.bytes.len()));
+    }
+
     /// Moves the oldest bytes to `buffer`, up to the end of their first line, and says how many.
     pub fn pop_line(&mut self, buffer: &mut [u8]) -> usize {
         let end = self.bytes.iter().take(buffer.len()).position(|&byte| byte == b'\n');
@@ -104,6 +114,22 @@ mod tests {
         assert_eq!((queue.pop_line(&mut buffer), buffer[0]), (1, b'\n'));
         assert_eq!((queue.pop_line(&mut buffer), &buffer), (3, b"two"));
         assert_eq!(queue.pop_line(&mut buffer), 0);
+    }
+
+    #[test]
+    fn what_is_in_front_is_forgotten_when_it_was_taken() {
+        let mut queue = ByteQueue::new(4);
+        queue.push_slice(&[1, 2, 3, 4]);
+        queue.forget(3);
+        queue.push_slice(&[5, 6]);
+        let mut seen = std::vec::Vec::new();
+        while !queue.is_empty() {
+            let front = queue.front().to_vec();
+            queue.forget(front.len());
+            seen.extend(front);
+        }
+        assert_eq!(seen, [4, 5, 6]);
+        queue.forget(1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod boot;
 mod commands;
 mod consoles;
 mod containment;
+mod control;
 mod faults;
 mod guests;
 mod idle;
@@ -34,6 +35,7 @@ fn main() {
         commands::trials(),
         consoles::trials(),
         containment::trials(),
+        control::trials(),
         faults::trials(),
         guests::trials(),
         idle::trials(),

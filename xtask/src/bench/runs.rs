@@ -205,6 +205,8 @@ impl Bench {
         image::write(&self.toolchain, &self.hypervisor, &bundle, Firmware::Bios, &disk)?;
         let mut machine = Machine::new(disk, folder);
         (machine.cores, machine.memory_mib) = (cores, 768);
+        // As the bare machine has it that it is compared with.
+        machine.second_port = false;
         Run::start(&machine, self.on)
     }
 
@@ -220,6 +222,7 @@ impl Bench {
         let mut machine = Machine::new(cd, self.run_folder(name)?);
         (machine.cores, machine.memory_mib) = (cores, memory_mib);
         (machine.medium, machine.breakpoint) = (Medium::Cd, breakpoint);
+        machine.second_port = false;
         Run::start(&machine, self.on)
     }
 

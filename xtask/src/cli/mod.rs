@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod ctl;
 mod flash;
 mod image;
 mod plan;
@@ -23,6 +24,8 @@ pub struct Arguments {
 enum Command {
     /// Run a manifest's guests in an emulator, with the terminal connected
     Run(run::Run),
+    /// Give a running machine a command of its console, and show the answer
+    Ctl(ctl::Ctl),
     /// Say which guest will get which cores and memory, and draw it
     Plan(plan::Plan),
     /// Write a disk image
@@ -66,6 +69,7 @@ struct Fuzz {
 pub fn run(arguments: Arguments) -> Result<u8> {
     match arguments.command {
         Command::Run(run) => run.run(),
+        Command::Ctl(ctl) => ctl.run(),
         Command::Plan(plan) => plan.run(),
         Command::Image(image) => image.run(),
         Command::Flash(flash) => flash.run(),

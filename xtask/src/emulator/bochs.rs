@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Machine, Medium};
+use super::{Machine, Medium, Ports};
 use crate::image::Firmware;
 use crate::packages;
 
@@ -16,7 +16,7 @@ const CPU: &str = "corei7_skylake_x";
 const MOST_CORES: u32 = 8;
 
 /// The command that runs a machine, its configuration written to the machine's folder.
-pub fn command(machine: &Machine, port: u16) -> Result<Command> {
+pub(super) fn command(machine: &Machine, ports: Ports) -> Result<Command> {
     packages::ensure(packages::BOCHS)?;
     if machine.firmware != Firmware::Bios {
         bail!("Bochs has no UEFI firmware; use --firmware bios, or --emulator qemu");
@@ -26,7 +26,7 @@ pub fn command(machine: &Machine, port: u16) -> Result<Command> {
     }
     let configuration = machine.folder.join("bochsrc");
     let debugger = machine.folder.join("debugger");
-    write(&configuration, &configuration_of(machine, port)?)?;
+    write(&configuration, &configuration_of(machine, ports)?)?;
     // Debian's Bochs has its debugger compiled in and waits for a command.
     write(&debugger, &debugger_commands(machine.breakpoint))?;
     // Into a pipe Bochs would write its tick counts block by block: minutes apart.
@@ -68,7 +68,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
+fn configuration_of(machine: &Machine, ports: Ports) -> Result<String> {
     let image = quoted(&machine.image)?;
     let log = quoted(&machine.folder.join("bochs.log"))?;
     let cpu = machine.cpu.as_deref().unwrap_or(CPU);
@@ -82,6 +82,11 @@ fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
         Medium::Disk => (format!("type=disk, path=\"{image}\", mode=flat"), "disk"),
         Medium::Cd => (format!("type=cdrom, path=\"{image}\", status=inserted"), "cdrom"),
     };
+    let connected = |name: &str, port: u16| {
+        format!("{name}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n")
+    };
+    let com1 = connected("com1", ports.first);
+    let com2 = ports.second.map(|port| connected("com2", port)).unwrap_or_default();
     // The cirrus card, as the boot stages choose a mode of Bochs's own card that they cannot use.
     // `print_timestamps` is what prints the ticks of each second.
     Ok(format!(
@@ -94,7 +99,7 @@ fn configuration_of(machine: &Machine, port: u16) -> Result<String> {
          pci: enabled=1, chipset=i440fx, slot1=cirrus\n\
          ata0-master: {device}\n\
          boot: {boot}\n\
-         com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
+         {com1}{com2}\
          clock: sync=none, time0=utc\n\
          print_timestamps: enabled=1\n\
          panic: action=fatal\n\
@@ -114,18 +119,23 @@ fn quoted(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
+    const PORTS: Ports = Ports { first: 4711, second: Some(4712) };
+
     #[test]
     fn the_configuration_says_what_the_machine_is() {
         let mut machine = Machine::new("/images/a b.img", "/logs");
         machine.cores = 4;
         machine.memory_mib = 1024;
         machine.cpu = Some("core2_penryn_t9600".into());
-        let text = configuration_of(&machine, 4711).unwrap();
+        let text = configuration_of(&machine, PORTS).unwrap();
         let cpu = "cpu: model=core2_penryn_t9600, count=4, ips=10000000, reset_on_triple_fault=0";
         assert!(text.lines().any(|line| line == cpu), "{text}");
         assert!(text.contains("memory: guest=1024, host=1024\n"));
         assert!(text.contains("path=\"/images/a b.img\""));
-        assert!(text.contains("dev=127.0.0.1:4711\n"));
+        assert!(text.contains("com1: enabled=1, mode=socket-client, dev=127.0.0.1:4711\n"));
+        assert!(text.contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:4712\n"));
+        let text = configuration_of(&machine, Ports { second: None, ..PORTS }).unwrap();
+        assert!(!text.contains("com2"), "{text}");
         assert!(text.contains("log: \"/logs/bochs.log\"\n"));
     }
 
@@ -133,21 +143,21 @@ mod tests {
     fn threads_are_counted_by_physical_core() {
         let mut machine = Machine::new("/images/a.img", "/logs");
         (machine.cores, machine.threads) = (8, 2);
-        let text = configuration_of(&machine, 4711).unwrap();
+        let text = configuration_of(&machine, PORTS).unwrap();
         assert!(text.contains(", count=1:4:2, ips="), "{text}");
     }
 
     #[test]
     fn a_path_that_would_end_its_quotes_is_refused() {
         let machine = Machine::new("/images/\".img", "/logs");
-        assert!(configuration_of(&machine, 1).is_err());
+        assert!(configuration_of(&machine, PORTS).is_err());
     }
 
     #[test]
     fn a_cd_is_no_disk() {
         let mut machine = Machine::new("/images/a.iso", "/logs");
         machine.medium = Medium::Cd;
-        let text = configuration_of(&machine, 4711).unwrap();
+        let text = configuration_of(&machine, PORTS).unwrap();
         assert!(
             text.contains("type=cdrom, path=\"/images/a.iso\", status=inserted\nboot: cdrom\n")
         );

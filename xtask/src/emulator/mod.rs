@@ -1,10 +1,11 @@
 //! Emulators as machines to run an image on, for `cargo xtask run` and the integration tests.
 //!
 //! [`Emulator::start`] gives a machine whose first serial port is a stream of bytes in both
-//! directions. The machine ends when its handle is dropped, and when xtask ends for whatever
-//! reason: see `keeper`.
+//! directions, and whose control protocol is reached by a socket in its folder: see `bridge`. The machine ends when its
+//! handle is dropped, and when xtask ends for whatever reason: see `keeper`.
 
 mod bochs;
+mod bridge;
 mod keeper;
 mod probe;
 mod qemu;
@@ -13,6 +14,7 @@ mod size;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::image::Firmware;
 pub use bochs::last_stop;
+use bridge::Bridge;
 use keeper::Keeper;
 pub use probe::{Choice, Wanted, choose};
 pub use size::Size;
@@ -68,6 +71,8 @@ pub struct Machine {
     /// Instructions that make an emulated second (Bochs only). Low values shorten the delays of
     /// devices, which are what firmware and boot stages wait for.
     pub instructions_per_second: u64,
+    /// It has a second serial port, for the control protocol. Without it, that is on the first.
+    pub second_port: bool,
     /// What the image is.
     pub medium: Medium,
     /// A linear address whose every execution is noted in `emulator.log`, with the ticks so far (Bochs
@@ -88,11 +93,20 @@ impl Machine {
             memory_mib: 512,
             cpu: None,
             instructions_per_second: 10_000_000,
+            second_port: true,
             medium: Medium::Disk,
             breakpoint: None,
             folder: folder.into(),
         }
     }
+}
+
+/// Where an emulator connects a machine's serial ports: TCP ports of this host.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    first: u16,
+    /// None where the machine has only one.
+    second: Option<u16>,
 }
 
 /// What [`Emulator::read`] found.
@@ -111,6 +125,9 @@ pub enum Read {
 pub struct Emulator {
     keeper: Keeper,
     serial: TcpStream,
+    /// Gets all that the machine sends, where the control protocol is on the first port.
+    shared: Option<UnixStream>,
+    _bridge: Bridge,
     /// Gets all that the machine sends, as it comes.
     record: File,
     folder: PathBuf,
@@ -129,21 +146,38 @@ impl Emulator {
         }
         // We listen and the emulator connects: so the port is free for certain, and the machine
         // does not run before somebody reads what it says.
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .context("opening a port for the serial line of the emulated machine")?;
-        let port = listener.local_addr()?.port();
+        let listen = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .context("opening a port for the serial line of the emulated machine")?;
+            let port = listener.local_addr()?.port();
+            anyhow::Ok((listener, port))
+        };
+        let (first, port) = listen()?;
+        let second = machine.second_port.then(listen).transpose()?;
+        let ports = Ports { first: port, second: second.as_ref().map(|(_, port)| *port) };
         let command = match kind {
-            Kind::Bochs => bochs::command(machine, port)?,
-            Kind::QemuKvm => qemu::command(machine, port, true)?,
-            Kind::QemuTcg => qemu::command(machine, port, false)?,
+            Kind::Bochs => bochs::command(machine, ports)?,
+            Kind::QemuKvm => qemu::command(machine, ports, true)?,
+            Kind::QemuTcg => qemu::command(machine, ports, false)?,
         };
         let keeper = Keeper::spawn(command, &folder.join("emulator.log"), bochs::ticks_in)?;
-        let serial = accept(&listener, &keeper, folder)?;
+        let serial = accept(&first, &keeper, folder)?;
         serial.set_nodelay(true)?;
+        let (bridge, shared) = match second {
+            Some((listener, _)) => {
+                let second = accept(&listener, &keeper, folder)?;
+                second.set_nodelay(true)?;
+                (Bridge::start(folder, second.try_clone()?, second)?, None)
+            }
+            None => {
+                let (copy, shared) = UnixStream::pair()?;
+                (Bridge::start(folder, copy, serial.try_clone()?)?, Some(shared))
+            }
+        };
         let record = folder.join(RECORD);
         let record =
             File::create(&record).with_context(|| format!("creating {}", record.display()))?;
-        Ok(Self { keeper, serial, record, folder: folder.clone() })
+        Ok(Self { keeper, serial, shared, _bridge: bridge, record, folder: folder.clone() })
     }
 
     /// The serial line, for polling along with other things.
@@ -164,6 +198,10 @@ impl Emulator {
                 self.record
                     .write_all(&bytes)
                     .with_context(|| format!("writing {}", record.display()))?;
+                if let Some(shared) = &self.shared {
+                    // A client that does not keep up is told by the gaps.
+                    let _ = rustix::net::send(shared, &bytes, rustix::net::SendFlags::DONTWAIT);
+                }
                 Ok(Read::Bytes(bytes))
             }
             Err(error) => match error.kind() {

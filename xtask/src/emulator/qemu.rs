@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Machine, Medium};
+use super::{Machine, Medium, Ports};
 use crate::image::Firmware;
 use crate::packages;
 
@@ -15,10 +15,10 @@ const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// The command that runs a machine.
-pub fn command(machine: &Machine, port: u16, kvm: bool) -> Result<Command> {
+pub(super) fn command(machine: &Machine, ports: Ports, kvm: bool) -> Result<Command> {
     packages::ensure(packages::QEMU)?;
     let mut command = Command::new("qemu-system-x86_64");
-    command.args(arguments(machine, port, kvm)?);
+    command.args(arguments(machine, ports, kvm)?);
     if machine.firmware == Firmware::Uefi {
         packages::ensure(packages::OVMF)?;
         // The firmware writes its variables: a copy of its own for each machine.
@@ -32,7 +32,7 @@ pub fn command(machine: &Machine, port: u16, kvm: bool) -> Result<Command> {
     Ok(command)
 }
 
-fn arguments(machine: &Machine, port: u16, kvm: bool) -> Result<Vec<OsString>> {
+fn arguments(machine: &Machine, ports: Ports, kvm: bool) -> Result<Vec<OsString>> {
     let cpu = match &machine.cpu {
         Some(model) => model.clone(),
         None if kvm => "host,+vmx,+x2apic".to_string(),
@@ -53,8 +53,10 @@ fn arguments(machine: &Machine, port: u16, kvm: bool) -> Result<Vec<OsString>> {
     arguments.extend(["-smp", &smp].map(OsString::from));
     arguments.extend(["-m", &format!("{}M", machine.memory_mib)].map(OsString::from));
     arguments.extend(["-drive".into(), disk]);
-    let serial = format!("tcp:127.0.0.1:{port},nodelay=on");
-    arguments.extend(["-serial", &serial].map(OsString::from));
+    for port in [Some(ports.first), ports.second].into_iter().flatten() {
+        let serial = format!("tcp:127.0.0.1:{port},nodelay=on");
+        arguments.extend(["-serial", &serial].map(OsString::from));
+    }
     arguments.extend(["-display", "none", "-monitor", "none"].map(OsString::from));
     arguments.extend(["-nic", "none", "-no-reboot"].map(OsString::from));
     Ok(arguments)
@@ -72,23 +74,27 @@ fn drive(options: &str, path: &Path) -> Result<OsString> {
 mod tests {
     use super::*;
 
+    const PORTS: Ports = Ports { first: 4711, second: Some(4712) };
+
     #[test]
     fn arguments_say_what_the_machine_is() {
         let mut machine = Machine::new("/images/a,b.img", "/logs");
         machine.cores = 3;
-        let arguments = arguments(&machine, 4711, true).unwrap();
+        let arguments = arguments(&machine, PORTS, true).unwrap();
         let line = arguments.join(&OsString::from(" ")).into_string().unwrap();
         assert!(line.contains("-accel kvm -cpu host,+vmx,+x2apic -smp 3 -m 512M"), "{line}");
         assert!(line.contains("file=/images/a,,b.img"), "{line}");
         (machine.cores, machine.threads) = (4, 2);
-        let arguments = super::arguments(&machine, 4711, true).unwrap();
+        let arguments = super::arguments(&machine, PORTS, true).unwrap();
         assert!(arguments.contains(&OsString::from("4,threads=2")), "{arguments:?}");
-        assert!(line.contains("-serial tcp:127.0.0.1:4711,nodelay=on"), "{line}");
+        let serial = |port| format!("-serial tcp:127.0.0.1:{port},nodelay=on");
+        let serial = format!("{} {}", serial(4711), serial(4712));
+        assert!(line.contains(&serial), "{line}");
     }
 
     #[test]
     fn without_kvm_the_processor_is_an_emulated_one() {
-        let arguments = arguments(&Machine::new("/i", "/l"), 1, false).unwrap();
+        let arguments = arguments(&Machine::new("/i", "/l"), PORTS, false).unwrap();
         let line = arguments.join(&OsString::from(" ")).into_string().unwrap();
         assert!(line.contains("-accel tcg -cpu max"), "{line}");
     }

@@ -1,0 +1,188 @@
+//! The control protocol, through the client that an operator uses.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_tests::{Boot, Console, End, Finished, Guest, xtask};
+use libtest_mimic::Trial;
+use xtask::control::socket;
+use xtask::emulator::RECORD;
+
+use crate::trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("control::a_client_commands_a_machine_by_its_second_port", |name| {
+            commanded(name, true)
+        }),
+        trial("control::a_client_commands_a_machine_that_has_one_port", |name| {
+            commanded(name, false)
+        }),
+        trial("control::the_longest_inventory_comes_whole", inventory),
+        trial("control::a_port_without_a_machine_is_named", |_| {
+            ctl(Path::new("/nonexistent/control"), &["list"])?
+                .expect(1, &["/nonexistent/control: there is no such port; `cargo xtask run`"])?;
+            ctl(Path::new("Cargo.toml"), &["list"])?
+                .expect(1, &["Cargo.toml is no port: a socket of `cargo xtask run` is needed"])?;
+            ctl(Path::new("/dev/null"), &["list"])?
+                .expect(1, &["/dev/null: is that a serial device?"])
+        }),
+    ]
+}
+
+/// Gives a command by the client.
+fn ctl(port: &Path, command: &[&str]) -> Result<Finished> {
+    let port = port.to_str().context("a path that is not UTF-8")?;
+    // Emulated machines may take their time.
+    xtask(&[&["ctl", "--wait", "120", "--port", port, "--"], command].concat(), "")
+}
+
+/// A machine that is commanded.
+struct Machine {
+    console: Console,
+    port: PathBuf,
+}
+
+impl Machine {
+    /// Gives a command while the machine's consoles are listened to.
+    fn ctl(&mut self, command: &[&'static str]) -> Result<Finished> {
+        let (port, command) = (self.port.clone(), command.to_vec());
+        let client = std::thread::spawn(move || ctl(&port, &command));
+        while !client.is_finished() {
+            self.console.listen(Duration::from_millis(50))?;
+        }
+        client.join().ok().context("the client's thread")?
+    }
+
+    /// Gives one that is done. Gives its lines.
+    fn done(&mut self, command: &[&'static str]) -> Result<String> {
+        let finished = self.ctl(command)?;
+        finished.expect(0, &[]).with_context(|| command.join(" "))?;
+        ensure!(finished.errors.is_empty(), "{}", finished.errors);
+        Ok(finished.output)
+    }
+}
+
+fn commanded(name: &str, second_port: bool) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let mut boot = Boot::of_guests(name, &[echo("one"), echo("two")])?;
+    boot.machine.second_port = second_port;
+    let folder = boot.machine.folder.clone();
+    let mut machine = Machine { console: boot.start()?, port: folder.join(socket::NAME) };
+    for name in ["one", "two"] {
+        machine.console.guest(name)?.wait_for(&format!("{name}: ready\r\n"))?;
+    }
+    let by = if second_port { "COM2" } else { "COM1" };
+    ensure!(machine.console.transcript().contains(&format!("control protocol on {by}\r\n")));
+
+    // Garbage first: half a frame, one that is none, and what would be a command on the console.
+    {
+        let mut stream = socket::connect(&machine.port)?;
+        stream.write_all(b"\x1d\x02half\x1d\x02none\x1d\x03")?;
+        if second_port {
+            stream.write_all(b"stop one\r\x1dstop one\r")?;
+        }
+        unusable(&mut machine.console, &mut stream)?;
+    }
+    let listed = machine.done(&["list"])?;
+    let mut lines = listed.lines();
+    let [head, one, two] = [(); 3].map(|()| lines.next().unwrap_or_default());
+    ensure!(head.starts_with("  NAME STATE       CORES "), "{listed}");
+    ensure!(one.starts_with("* one  running     1 "), "{listed}");
+    ensure!(two.starts_with("  two  running     2 ") && lines.next().is_none(), "{listed}");
+    let listed = machine.done(&["list", "--json"])?;
+    let listed: Vec<serde_json::Value> =
+        listed.lines().map(serde_json::from_str).collect::<Result<_, _>>().context(listed)?;
+    ensure!(listed.len() == 2 && listed[1]["name"] == "two", "{listed:?}");
+
+    let paused = machine.done(&["pause", "two"])?;
+    ensure!(paused.starts_with("guest two is paused, after "), "{paused}");
+    let again = machine.ctl(&["pause two"])?;
+    again.expect(1, &["refused: cannot pause guest two: it is paused"])?;
+    ensure!(again.output.is_empty(), "{}", again.output);
+    machine.ctl(&["fly"])?.expect(1, &["refused: unknown command \"fly\"; they are "])?;
+    machine.ctl(&["pause", "three"])?.expect(1, &["refused: no guest is called \"three\""])?;
+    let long = "x".repeat(129);
+    ctl(&machine.port, &[&long])?.expect(1, &["a command has at most 128 bytes, not 129"])?;
+    // The console's answers and the protocol's do not mix.
+    let said = machine.console.control("resume two")?;
+    ensure!(said == "guest two goes on", "{said}");
+    let exits = machine.done(&["exits", "one"])?;
+    ensure!(exits.contains(" I/O instruction "), "{exits}");
+    machine.done(&["attach", "two"])?;
+    machine.console.wait_for("input goes to guest two: told so by control\r\n")?;
+    machine.console.send("hello\r")?;
+    machine.console.guest("two")?.wait_for("two: got \"hello\"\r\n")?;
+
+    let heard = machine.console.transcript();
+    ensure!(!heard.contains("console: guest two is paused"), "an answer is in the log");
+    let off = machine.done(&["power-off"])?;
+    ensure!(off.starts_with("the machine is switched off when"), "{off}");
+    let end = machine.console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    audited(&folder.join(RECORD))
+}
+
+/// Waits until the machine has said that frames cannot be used.
+fn unusable(console: &mut Console, stream: &mut UnixStream) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut decoder = bulkhead_control::Decoder::default();
+    let mut said = 0;
+    let mut byte = [0];
+    // As long as a wait on the console may take.
+    for _ in 0..3000 {
+        console.listen(Duration::from_millis(10))?;
+        while stream.read(&mut byte).is_ok_and(|length| length > 0) {
+            let frame = decoder.feed(byte[0]).and_then(Result::ok);
+            said += u32::from(frame.is_some_and(|f| f.kind == bulkhead_control::Kind::Unusable));
+        }
+        if said == 2 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{said} frames were said to be unusable, not 2")
+}
+
+/// The trail names the channel, and is whole.
+fn audited(record: &Path) -> Result<()> {
+    let verified = xtask(&["audit".as_ref(), "verify".as_ref(), record.as_os_str()], "")?;
+    verified.expect(0, &[])?;
+    let log = String::from_utf8_lossy(&std::fs::read(record)?).into_owned();
+    for told in [
+        " control: list:   NAME ",
+        " control: pause two: guest two is paused, after ",
+        " control: pause two: refused: cannot pause guest two: it is paused ",
+        " control: fly: refused: unknown command ",
+        " console: resume two: guest two goes on ",
+    ] {
+        ensure!(log.contains(told), "no record has \"{told}\"");
+    }
+    ensure!(!log.contains(": stop one"), "garbage was a command");
+    Ok(())
+}
+
+/// As many guests as Bochs has cores for, with the longest command lines: far more than waits at a time.
+fn inventory(name: &str) -> Result<()> {
+    const GUESTS: usize = 7;
+    let line = "\\u001b".repeat(2047);
+    let guests: Vec<_> = (0..GUESTS)
+        .map(|number| Guest::new("hello").named(&format!("guest-{number}")).with(&line).by_hand())
+        .collect();
+    let boot = Boot::of_guests(name, &guests)?;
+    let port = boot.machine.folder.join(socket::NAME);
+    let mut machine = Machine { console: boot.start()?, port };
+    machine.console.wait_for(&format!("guest guest-{}: is started by hand", GUESTS - 1))?;
+    let listed = machine.done(&["inventory", "--json"])?;
+    let listed: Vec<serde_json::Value> =
+        listed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    ensure!(listed.len() == GUESTS, "{} guests", listed.len());
+    for guest in &listed {
+        let text = guest["command_line"]["text"].as_str().context("a command line")?;
+        ensure!(text.len() == 2047 && text.bytes().all(|byte| byte == 0x1b), "{text:?}");
+    }
+    machine.done(&["power-off"])?;
+    machine.console.wait_for_end().map(|_| ())
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask ctl`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use xtask::control::{self, Client, End, Port, Said, socket};
+use xtask::workspace;
+
+/// What the command takes.
+#[derive(Debug, Args)]
+pub struct Ctl {
+    /// The machine's port: a socket that a run makes, or a serial device [default: target/run/control]
+    #[arg(long, value_name = "PATH")]
+    port: Option<PathBuf>,
+    /// How long the machine may say nothing
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    wait: u64,
+    /// A command as on the console; `help` lists them
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Ctl {
+    /// Gives the command. What was asked for goes to standard output, why it was refused to standard error.
+    pub fn run(self) -> Result<u8> {
+        let line = self.command.join(" ");
+        control::check(&line)?;
+        let path = self.port.unwrap_or_else(|| workspace::target().join("run").join(socket::NAME));
+        let mut client = Client::new(Port::open(&path)?, Duration::from_secs(self.wait));
+        let doing = || workspace::shown(&path);
+        client.greet().with_context(doing)?;
+        let mut written = Ok(());
+        let end = client.command(&line, |said| match said {
+            Said::Line(line) if written.is_ok() => {
+                written = writeln!(std::io::stdout(), "{line}");
+            }
+            // Whoever reads has left; what was asked for is done all the same.
+            Said::Line(_) => {}
+            Said::Reason(reason) => eprintln!("refused: {reason}"),
+        });
+        let end = end.with_context(doing)?;
+        written.context("writing to standard output")?;
+        Ok(if end == End::Done { 0 } else { 1 })
+    }
+}

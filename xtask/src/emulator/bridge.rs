@@ -1,0 +1,127 @@
+//! The way from a socket in a machine's folder to the machine's port of the control protocol.
+//!
+//! A thread passes bytes on, for one client after another. It always takes what the machine says, and drops it where nobody
+//! listens or a client does not keep up: the machine never waits for a client.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Result;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use crate::control::socket;
+
+/// The thread, which ends with this.
+#[derive(Debug)]
+pub struct Bridge {
+    path: PathBuf,
+    /// Closed to end the thread.
+    end: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bridge {
+    /// Listens in a folder. What the machine says comes from `from`, and what clients say goes to `to`.
+    pub fn start(folder: &Path, from: impl Into<OwnedFd>, to: TcpStream) -> Result<Self> {
+        let listener = socket::listen(folder)?;
+        let (end, ended) = UnixStream::pair()?;
+        let (from, to) = (from.into(), to.into());
+        let passing = Passing { listener, from, to, ended, client: None, pending: Vec::new() };
+        let thread = thread::Builder::new().name("control".into()).spawn(move || passing.run())?;
+        Ok(Self { path: folder.join(socket::NAME), end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // Who comes later sees that there is no machine.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+struct Passing {
+    listener: UnixListener,
+    from: OwnedFd,
+    to: OwnedFd,
+    ended: UnixStream,
+    client: Option<UnixStream>,
+    /// What the client has said and the machine has not taken.
+    pending: Vec<u8>,
+}
+
+impl Passing {
+    fn run(mut self) {
+        while self.pass().is_some() {}
+    }
+
+    /// Waits for something, and passes it on. Nothing once there is no machine any more, or nobody wants it.
+    fn pass(&mut self) -> Option<()> {
+        let ask = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
+        let idle = self.pending.is_empty();
+        // Without a client, the next one is waited for in its place.
+        let next = match &self.client {
+            Some(client) => PollFd::from_borrowed_fd(client.as_fd(), ask(idle, PollFlags::IN)),
+            None => PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
+        };
+        let mut polled = [
+            PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.from.as_fd(), PollFlags::IN),
+            next,
+            PollFd::from_borrowed_fd(self.to.as_fd(), ask(!idle, PollFlags::OUT)),
+        ];
+        match poll(&mut polled, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        let [ended, said, next, room] =
+            [0, 1, 2, 3].map(|at: usize| !polled[at].revents().is_empty());
+        if ended {
+            return None;
+        }
+        let mut bytes = [0; 4096];
+        if said {
+            let length = some(rustix::io::read(&self.from, &mut bytes))?;
+            self.client.take_if(|client| {
+                send(client, &bytes[..length], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+                    != Ok(length)
+            });
+        }
+        if next {
+            match &self.client {
+                None => self.client = self.listener.accept().ok().map(|(client, _)| client),
+                Some(client) => match some(rustix::io::read(client, &mut bytes)) {
+                    Some(length) => self.pending.extend_from_slice(&bytes[..length]),
+                    None => self.client = None,
+                },
+            }
+        }
+        if room && !self.pending.is_empty() {
+            match send(&self.to, &self.pending, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(taken) => drop(self.pending.drain(..taken)),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(())
+    }
+}
+
+/// How many bytes there were; nothing at the end.
+fn some(read: rustix::io::Result<usize>) -> Option<usize> {
+    match read {
+        Ok(0) => None,
+        Ok(length) => Some(length),
+        Err(Errno::INTR | Errno::AGAIN) => Some(0),
+        Err(_) => None,
+    }
+}
