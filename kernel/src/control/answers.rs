@@ -32,6 +32,14 @@ pub fn answer(answer: fmt::Arguments<'_>) {
     }
 }
 
+/// Goes on with an answer by a line that says itself what it is about, as other lines of the log do.
+pub fn answer_more(line: fmt::Arguments<'_>) {
+    match *ANSWERED.lock() {
+        Channel::Console => info!("{line}"),
+        Channel::Control => port::answer(line),
+    }
+}
+
 /// Refuses a command, in one line that says what would be right.
 pub fn refuse(why: fmt::Arguments<'_>) {
     audit::result(true, why);

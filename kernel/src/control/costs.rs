@@ -1,6 +1,6 @@
 //! What a guest has cost: exits by reason, and the ticks spent in each.
 
-use super::answers::answer;
+use super::answers::answer_more;
 use super::guest::Guest;
 use crate::guest::statistics::{Exits, Grouped};
 use crate::vmx::exit::ExitReason;
@@ -11,13 +11,13 @@ use log::info;
 /// The rest of the answer to `exits`: what it is so far.
 pub fn exits(guest: &Guest) {
     let exits = guest.shared().exits();
-    answer(format_args!(
+    answer_more(format_args!(
         "guest {}: {} exits in {} ticks",
         guest.name(),
         Grouped(exits.count()),
         Grouped(exits.ticks())
     ));
-    rows(guest.name(), &exits, answer);
+    rows(guest.name(), &exits, answer_more);
 }
 
 fn rows(name: &str, exits: &Exits, say: fn(fmt::Arguments<'_>)) {

@@ -143,3 +143,26 @@ fn a_machine_that_ends_is_an_error() {
     assert!(format!("{error:#}").contains("port"), "{error:#}");
     machine.join().unwrap();
 }
+
+#[test]
+fn a_serial_device_passes_every_byte_as_it_is() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let far = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&far).unwrap();
+    unlockpt(&far).unwrap();
+    let name = ptsname(&far, Vec::new()).unwrap().into_string().unwrap();
+    let mut port = Port::open(std::path::Path::new(&name)).unwrap();
+    let all: Vec<u8> = (0..=255).collect();
+    port.send(&all).unwrap();
+    let mut came = vec![0; 256];
+    std::fs::File::from(far.try_clone().unwrap()).read_exact(&mut came).unwrap();
+    assert_eq!(came, all);
+    rustix::io::write(&far, &all).unwrap();
+    let mut came = Vec::new();
+    while came.len() < all.len() {
+        let more = port.receive(Duration::from_secs(20)).unwrap();
+        assert!(!more.is_empty());
+        came.extend(more);
+    }
+    assert_eq!(came, all);
+}
