@@ -41,7 +41,7 @@ enum State {
     /// In a frame, of which there were so many bytes.
     Frame(usize),
     /// The same behind an escape.
-    FrameEscaped(usize),
+    FrameEscaped,
 }
 
 impl Reader {
@@ -60,18 +60,22 @@ impl Reader {
             }
             (State::Frame(bytes), byte) => {
                 self.state = match byte {
-                    ESCAPE => State::FrameEscaped(bytes),
+                    ESCAPE => State::FrameEscaped,
                     // It is none: nobody who types shall get stuck in it.
                     _ if bytes == MAX_BODY => State::Guest,
                     _ => State::Frame(bytes + 1),
                 };
                 Some(Input::Frame(byte))
             }
-            (State::FrameEscaped(_), byte @ (START | END)) => {
-                self.state = if byte == END { State::Guest } else { State::Frame(0) };
+            (State::FrameEscaped, byte @ (START | END | ESCAPE)) => {
+                self.state = match byte {
+                    START => State::Frame(0),
+                    END => State::Guest,
+                    _ => State::FrameEscaped,
+                };
                 Some(Input::Frame(byte))
             }
-            (State::FrameEscaped(_), byte) => {
+            (State::FrameEscaped, byte) => {
                 // It was broken off, and this is a command.
                 self.line.clear();
                 self.state = State::Command;
@@ -358,6 +362,8 @@ mod tests {
 
     #[test]
     fn a_frame_without_end_is_left() {
+        let (guest, lines) = read(b"\x1d\x02x\x1d\x1d\x02y\x1d\x03b");
+        assert_eq!((guest.as_slice(), lines.len()), (&b"b"[..], 8), "the next one is found");
         let (guest, lines) = read(b"\x1d\x02x\x1dlist\ry");
         assert_eq!((guest, lines.last().map(String::as_str)), (b"y".to_vec(), Some("list")));
         let (guest, lines) = read(&[&b"\x1d\x02"[..], &[b'x'; MAX_BODY + 2]].concat());

@@ -143,6 +143,11 @@ pub fn end() {
     with(|port| port.link.end());
 }
 
+/// Frames that could not be used.
+pub fn unusable_frames() -> u64 {
+    with(|port| port.link.unusable_frames())
+}
+
 /// At the machine's end: waits until what was said has been sent, as long as the port takes it.
 pub fn flush() {
     while has_shared() {

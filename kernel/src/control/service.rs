@@ -304,6 +304,10 @@ pub fn finish(
     if strays > 0 {
         info!("interrupts that nobody expected: {strays}");
     }
+    let unusable = port::unusable_frames();
+    if unusable > 0 {
+        info!("control protocol: {unusable} frames could not be used");
+    }
     port::flush();
     apic::quiesce();
     console::line(format_args!(

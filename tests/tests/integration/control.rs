@@ -123,6 +123,8 @@ fn commanded(name: &str, second_port: bool) -> Result<()> {
     ensure!(off.starts_with("the machine is switched off when"), "{off}");
     let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    let heard = machine.console.transcript();
+    ensure!(heard.contains("control protocol: 2 frames could not be used\r\n"), "they are counted");
     audited(&folder.join(RECORD))
 }
 
