@@ -4,6 +4,7 @@ mod exchange;
 mod port;
 pub mod socket;
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ pub struct Client {
     port: Port,
     decoder: Decoder,
     /// What has come and was not looked at.
-    unread: std::collections::VecDeque<u8>,
+    unread: VecDeque<u8>,
     /// How long the machine may say nothing.
     patience: Duration,
     /// The number of the next request. Answers to another client's are told apart by it.
@@ -36,7 +37,7 @@ impl Client {
     /// A client behind a port, for a machine that says something at least every so often.
     pub fn new(port: Port, patience: Duration) -> Self {
         let id = RandomState::new().hash_one(std::process::id()) as u32;
-        let (decoder, unread) = (Decoder::default(), std::collections::VecDeque::new());
+        let (decoder, unread) = (Decoder::default(), VecDeque::new());
         Self { port, decoder, unread, patience, id }
     }
 

@@ -1,6 +1,6 @@
 //! The way to a machine's control protocol: a socket that an emulator's run has made, or a serial device.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -111,15 +111,10 @@ impl Port {
     }
 }
 
+/// Of a file that does not block.
 impl From<OwnedFd> for Port {
     fn from(file: OwnedFd) -> Self {
         Self(file)
-    }
-}
-
-impl From<File> for Port {
-    fn from(file: File) -> Self {
-        Self(file.into())
     }
 }
 

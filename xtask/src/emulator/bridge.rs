@@ -125,3 +125,77 @@ fn some(read: rustix::io::Result<usize>) -> Option<usize> {
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    /// A bridge in a folder, and the machine's end.
+    fn bridge() -> (tempfile::TempDir, Bridge, TcpStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let machine = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        machine.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (near, _) = listener.accept().unwrap();
+        let bridge = Bridge::start(folder.path(), near.try_clone().unwrap(), near).unwrap();
+        (folder, bridge, machine)
+    }
+
+    fn connect(folder: &tempfile::TempDir) -> UnixStream {
+        let client = socket::connect(&folder.path().join(socket::NAME)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client
+    }
+
+    fn passes(mut from: impl Write, mut to: impl Read, bytes: &[u8]) {
+        from.write_all(bytes).unwrap();
+        let mut came = vec![0; bytes.len()];
+        to.read_exact(&mut came).unwrap();
+        assert_eq!(came, bytes);
+    }
+
+    #[test]
+    fn one_client_after_another_talks_to_the_machine() {
+        let (folder, bridge, machine) = bridge();
+        for bytes in [b"one", b"two"] {
+            let client = connect(&folder);
+            passes(&client, &machine, bytes);
+            passes(&machine, &client, bytes);
+        }
+        // The third comes while there is another.
+        let (third, fourth) = (connect(&folder), connect(&folder));
+        passes(&third, &machine, b"three");
+        (&fourth).write_all(b"four").unwrap();
+        drop(third);
+        let mut came = [0; 4];
+        (&machine).read_exact(&mut came).unwrap();
+        assert_eq!(&came, b"four");
+        drop(bridge);
+        assert!(!folder.path().join(socket::NAME).exists());
+    }
+
+    #[test]
+    fn the_machine_never_waits() {
+        let (folder, _bridge, mut machine) = bridge();
+        machine.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        let many = vec![b'x'; 16 << 20];
+        // Without a client, and with one that does not read.
+        machine.write_all(&many).unwrap();
+        let slow = connect(&folder);
+        passes(&slow, &machine, b"here");
+        machine.write_all(&many).unwrap();
+        passes(&connect(&folder), &machine, b"next");
+    }
+
+    #[test]
+    fn a_client_is_told_of_the_end() {
+        let (folder, _bridge, machine) = bridge();
+        let mut client = connect(&folder);
+        passes(&client, &machine, b"x");
+        drop(machine);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+}
