@@ -22,6 +22,9 @@ pub fn pack(
 ) -> Result<Vec<u8>, ManifestError> {
     let mut packer = Packer { writer: Writer::new(options), resolve, loaded: BTreeMap::new() };
     let mut problems = Vec::new();
+    for operator in manifest.operators() {
+        packer.writer.add_operator(operator.clone());
+    }
     for guest in manifest.guests() {
         let kernel = packer.kernel(guest).map_err(|problem| problems.push(problem)).ok();
         let initrd = match &guest.initrd {

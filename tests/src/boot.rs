@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Context, Result, anyhow};
 use bulkhead_boot::Manifest;
 use bulkhead_manifest::Options;
+use bulkhead_operators::{Cost, make};
 use xtask::emulator::{Emulator, Kind, Machine};
 use xtask::hypervisor::{self, Hypervisor, Variant};
 use xtask::image::{self, Firmware};
@@ -20,6 +21,11 @@ use crate::permit::Permit;
 
 /// The manifest of the demo, below the repository's top.
 pub const DEMO: &str = "demo/debian.toml";
+
+/// Who gives commands in tests.
+pub const OPERATOR: &str = "tester";
+/// The password.
+pub const PASSWORD: &str = "no secret at all";
 
 /// A guest written for the tests, as it stands in a manifest.
 #[derive(Debug, Clone)]
@@ -97,6 +103,8 @@ pub struct Boot {
     manifest: PathBuf,
     kind: Kind,
     variant: Variant,
+    /// The manifest has the operator of the tests.
+    operator: bool,
     /// The machine.
     pub machine: Machine,
 }
@@ -111,15 +119,29 @@ impl Boot {
             manifest: workspace::root().join(manifest),
             kind: Kind::Bochs,
             variant: Variant::Plain,
+            operator: false,
             machine: Machine::new(folder.join("bulkhead.img"), folder),
         }
     }
 
     /// The same with a manifest of guests written for the tests, and a machine with as many cores as
-    /// they need and one more.
+    /// they need and one more. An administrator gives commands.
     pub fn of_guests(name: &str, guests: &[Guest]) -> Result<Self> {
+        let hash = make(PASSWORD.as_bytes(), b"salt for a tester", Cost::LEAST);
+        let hash = hash.context("making the operator of the tests")?;
+        let operator = format!(
+            "[[operator]]\nname = \"{OPERATOR}\"\nrole = \"administrator\"\n\
+             password = \"{hash}\"\n\n"
+        );
+        let mut boot = Self::of_guests_with(name, guests, &operator)?;
+        boot.operator = true;
+        Ok(boot)
+    }
+
+    /// The same with these further lines in the manifest, and no operator but theirs. Nobody signs in.
+    pub fn of_guests_with(name: &str, guests: &[Guest], lines: &str) -> Result<Self> {
         let programs = test_guests()?;
-        let mut text = String::new();
+        let mut text = lines.to_string();
         for Guest { name, program, command_line, restart, start, cores, memory_mib } in guests {
             let kernel = programs.join(program);
             write!(
@@ -198,7 +220,7 @@ impl Boot {
         let symbols = Symbols::open(&hypervisor.symbols)?;
         let permit = Permit::wait();
         let emulator = Emulator::start(self.kind, &self.machine)?;
-        Ok(Console::new(&self.name, guests, emulator, symbols, permit))
+        Ok(Console::new(&self.name, guests, self.operator, emulator, symbols, permit))
     }
 }
 

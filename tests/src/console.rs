@@ -3,13 +3,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use xtask::channels::{Channel, Channels, SWITCH, Said};
 use xtask::console::{self, Event, Watcher};
 use xtask::emulator::{Emulator, Read};
 use xtask::symbols::Symbols;
 use xtask::workspace;
 
+use crate::boot::{OPERATOR, PASSWORD};
 use crate::permit::Permit;
 use crate::transcript::Transcript;
 
@@ -18,7 +19,8 @@ use crate::transcript::Transcript;
 /// than one that works.
 const TICKS: u64 = 60_000_000_000;
 /// Commands whose answers have several lines.
-const OF_SEVERAL_LINES: [&str; 6] = ["examine", "exits", "info", "inventory", "list", "registers"];
+const OF_SEVERAL_LINES: [&str; 7] =
+    ["examine", "exits", "info", "inventory", "list", "registers", "who"];
 /// What the answer to `help` begins with. It is one line.
 const HELP: &str = "console: Ctrl-] and one of: ";
 /// The longest wait in real time: for a host that is very slow, and for QEMU, which does not
@@ -56,6 +58,8 @@ pub struct Console {
     guests: Vec<(String, Transcript)>,
     /// The guest that gets what is typed.
     attached: String,
+    /// The operator of the tests has still to sign in.
+    to_sign_in: bool,
     /// The last command's answer may have more lines than were waited for.
     more: bool,
     end: Option<End>,
@@ -71,6 +75,7 @@ impl Console {
     pub(crate) fn new(
         name: &str,
         guests: Vec<String>,
+        operator: bool,
         emulator: Emulator,
         symbols: Symbols,
         permit: Permit,
@@ -83,6 +88,7 @@ impl Console {
             watcher: Watcher::default(),
             all: Transcript::default(),
             log: Transcript::default(),
+            to_sign_in: operator,
             attached: guests.first().cloned().unwrap_or_default(),
             guests: guests.into_iter().map(|name| (name, Transcript::default())).collect(),
             more: false,
@@ -119,15 +125,25 @@ impl Console {
         }
     }
 
-    /// Gives the hypervisor a command, for instance `pause NAME`. Gives its answer, of several lines the first.
+    /// Gives the hypervisor a command, for instance `pause NAME`, as an operator where there is one. Gives its answer, of
+    /// several lines the first.
     pub fn control(&mut self, command: &str) -> Result<String> {
+        if std::mem::take(&mut self.to_sign_in) {
+            let answer = self.order(&format!("sign-in {OPERATOR} {PASSWORD}"))?;
+            ensure!(answer.starts_with("tester is signed in"), "{answer}");
+        }
+        self.order(command)
+    }
+
+    /// Gives the hypervisor a command as whoever is signed in. Gives its answer, of several lines the first.
+    pub fn order(&mut self, command: &str) -> Result<String> {
         if std::mem::take(&mut self.more) {
             // The lines that are still to come are no answer to this command: what comes behind them is waited for.
-            self.order("help")?;
+            self.give("help")?;
             self.wait("an answer to `help` was waited for", |console| console.log.find(HELP))?;
         }
         self.log.skip();
-        self.order(command)?;
+        self.give(command)?;
         let verb = command.split_whitespace().next();
         self.more = verb.is_some_and(|verb| OF_SEVERAL_LINES.contains(&verb));
         self.wait(&format!("an answer to `{command}` was waited for"), |console| {
@@ -140,7 +156,7 @@ impl Console {
         })
     }
 
-    fn order(&mut self, command: &str) -> Result<()> {
+    fn give(&mut self, command: &str) -> Result<()> {
         let escape = char::from(SWITCH);
         self.emulator.write(format!("{escape}{command}\r").as_bytes())
     }

@@ -1,5 +1,7 @@
 //! What the user's keys mean: most go to the guest, the escape key leads to a prompt.
 
+use crate::line::{Edit, Line};
+
 /// Ctrl-], as in telnet: hardly any program in a guest uses it.
 pub const ESCAPE: u8 = 0x1d;
 
@@ -24,6 +26,12 @@ pub enum Action {
     Pause,
     /// Stop the guest.
     Stop,
+    /// The line of a command begins, or is another: show it.
+    Line,
+    /// These words are possible in it.
+    Choices(Vec<String>),
+    /// Give the hypervisor this command.
+    Command(Vec<u8>),
     /// Explain the keys of the prompt.
     Help,
     /// End the run.
@@ -34,17 +42,47 @@ pub enum Action {
 #[derive(Debug, Default)]
 pub struct Keys {
     prompting: bool,
+    /// A command is typed.
+    typing: bool,
+    line: Line,
+    /// Names that a command may be about.
+    guests: Vec<String>,
 }
 
 impl Keys {
-    /// Whether the prompt is being shown.
-    pub fn prompting(&self) -> bool {
-        self.prompting
+    /// For guests of these names.
+    pub fn new(guests: Vec<String>) -> Self {
+        Self { guests, ..Self::default() }
     }
 
-    /// With the prompt being shown.
-    pub fn at_prompt() -> Self {
-        Self { prompting: true }
+    /// Whether the prompt is being shown, or a command typed.
+    pub fn prompting(&self) -> bool {
+        self.prompting || self.typing
+    }
+
+    /// Shows the prompt again.
+    pub fn prompt_again(&mut self) {
+        self.prompting = true;
+    }
+
+    /// What is to be seen of the command that is typed.
+    pub fn line(&self) -> String {
+        self.line.shown()
+    }
+
+    /// Takes a key of a command.
+    fn type_line(&mut self, byte: u8) -> Option<Action> {
+        let guests: Vec<_> = self.guests.iter().map(String::as_str).collect();
+        let edit = self.line.feed(byte, &guests);
+        self.typing = !matches!(edit, Edit::Done(_) | Edit::Cancelled);
+        match edit {
+            Edit::Same => None,
+            Edit::Changed => Some(Action::Line),
+            Edit::Choices(words) => Some(Action::Choices(words)),
+            Edit::Done(line) if line.is_empty() => Some(Action::Continue),
+            Edit::Done(line) => Some(Action::Command(line)),
+            Edit::Cancelled => Some(Action::Continue),
+        }
     }
 
     /// Takes keys that were typed.
@@ -52,7 +90,9 @@ impl Keys {
         let mut actions = Vec::new();
         let mut guest = Vec::new();
         for &byte in bytes {
-            if self.prompting {
+            if self.typing {
+                actions.extend(self.type_line(byte));
+            } else if self.prompting {
                 let action = match byte {
                     b'q' | b'Q' => Action::Quit,
                     b'1'..=b'9' => Action::Guest(usize::from(byte - b'1')),
@@ -61,6 +101,11 @@ impl Keys {
                     b'a' | b'A' => Action::All,
                     b'p' | b'P' => Action::Pause,
                     b's' | b'S' => Action::Stop,
+                    b':' => {
+                        self.line.begin();
+                        self.typing = true;
+                        Action::Line
+                    }
                     // Twice the escape key is the escape key.
                     ESCAPE => {
                         actions.push(Action::Continue);
@@ -127,6 +172,22 @@ mod tests {
         let mut keys = Keys::default();
         assert_eq!(keys.feed(b"\x1d0"), [Action::Prompt, Action::Help]);
         assert!(keys.prompting());
+    }
+
+    #[test]
+    fn a_command_is_typed_to_its_end() {
+        let mut keys = Keys::new(vec!["web".into()]);
+        assert_eq!(keys.feed(b"\x1d:"), [Action::Prompt, Action::Line]);
+        assert!(keys.prompting());
+        assert_eq!(keys.feed(b"pause w\t").last(), Some(&Action::Line));
+        assert_eq!(keys.line(), "pause web ");
+        assert_eq!(
+            keys.feed(b"\rx"),
+            [Action::Command(b"pause web ".to_vec()), Action::Send(b"x".to_vec())]
+        );
+        assert_eq!(keys.feed(b"\x1d:\r").last(), Some(&Action::Continue));
+        assert_eq!(keys.feed(b"\x1d:who\x03").last(), Some(&Action::Continue));
+        assert!(!keys.prompting());
     }
 
     #[test]

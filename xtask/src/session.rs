@@ -28,6 +28,7 @@ const HELP: &str = "\r\n  q       end the machine and leave\
                     \r\n  a       show the lines of all, the guest's name before them\
                     \r\n  p       pause the guest, or let it go on\
                     \r\n  s       stop the guest\
+                    \r\n  :       give the hypervisor a command: help shows which there are\
                     \r\n  Ctrl-]  send Ctrl-] to the guest";
 
 /// How a session ended.
@@ -84,10 +85,10 @@ pub fn attach(
         symbols,
         channels: Channels::default(),
         watcher: Watcher::default(),
+        keys: Keys::new(guests.clone()),
         view: View::new(guests, terminal.is_some() && std::io::stdout().is_terminal()),
         input: 0,
         paused: BTreeSet::new(),
-        keys: Keys::default(),
         interactive: terminal.is_some(),
         input_open: true,
         pending: Vec::new(),
@@ -207,6 +208,14 @@ impl Session<'_> {
                     self.order(if resume { "resume" } else { "pause" })?;
                 }
                 Action::Stop => self.order("stop")?,
+                Action::Line => show(self.line().as_bytes())?,
+                Action::Choices(words) => {
+                    show(format!("\r\n  {}\r\n{}", words.join("  "), self.line()).as_bytes())?;
+                }
+                Action::Command(command) => {
+                    self.command(&command);
+                    show(b"\r\n")?;
+                }
                 Action::Quit => {
                     show(b"\r\n")?;
                     return Ok(true);
@@ -230,11 +239,11 @@ impl Session<'_> {
         let Some(name) = self.view.name(guest) else {
             let count = self.view.count();
             let there = format!("\r\nthere are {count} guests: 1 to {count}{}", self.prompt());
-            self.keys = Keys::at_prompt();
+            self.keys.prompt_again();
             return show(there.as_bytes());
         };
-        self.pending.push(SWITCH);
-        self.pending.extend(format!("attach {name}\r").into_bytes());
+        let attach = format!("attach {name}");
+        self.command(attach.as_bytes());
         self.input = guest;
         show(&self.view.switch(Shown::Guest(guest)))
     }
@@ -242,10 +251,22 @@ impl Session<'_> {
     /// Has something done to the guest that gets what is typed. The log has the answer.
     fn order(&mut self, order: &str) -> Result<()> {
         if let Some(name) = self.view.name(self.input) {
-            self.pending.push(SWITCH);
-            self.pending.extend(format!("{order} {name}\r").into_bytes());
+            let order = format!("{order} {name}");
+            self.command(order.as_bytes());
         }
         show(b"\r\n")
+    }
+
+    /// Gives the hypervisor a command. The log has the answer.
+    fn command(&mut self, command: &[u8]) {
+        self.pending.push(SWITCH);
+        self.pending.extend(command);
+        self.pending.push(b'\r');
+    }
+
+    /// The command that is typed, in place of what was there of it.
+    fn line(&self) -> String {
+        format!("\r\x1b[K[bulkhead] {}", self.keys.line())
     }
 
     /// Shows what the machine says. Returns the outcome when that is decided.

@@ -4,6 +4,7 @@ use crate::descriptor::{Blob, BlobIndex, Descriptor, Guest, Options};
 use crate::error::{BundleError, ShortDigest};
 use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
 use crate::limits::{MAX_BLOBS, MAX_DESCRIPTOR, MAX_GUESTS};
+use bulkhead_operators::{MAX_OPERATORS, Operator};
 
 /// Bytes hashed between two reports of progress.
 const PROGRESS_STEP: usize = 1 << 20;
@@ -15,7 +16,8 @@ pub struct Bundle<'a> {
     descriptor: Descriptor,
 }
 
-/// Least bytes of an encoded guest and of an encoded blob: what is never left out.
+/// Least bytes of an encoded operator, guest and blob: what is never left out.
+const LEAST_OPERATOR: usize = 3;
 const LEAST_GUEST: usize = 12;
 const LEAST_BLOB: usize = 8 + 8 + 32;
 /// Bytes of memory for each byte that a descriptor has of texts and lists: a core's number is one byte at the least there,
@@ -32,7 +34,8 @@ pub fn heap_to_parse(bytes: &[u8]) -> usize {
     let length = descriptor_length.min(MAX_DESCRIPTOR) as usize;
     let guests = (length / LEAST_GUEST).min(MAX_GUESTS) * size_of::<Guest>();
     let blobs = (length / LEAST_BLOB).min(MAX_BLOBS) * size_of::<Blob>();
-    guests + blobs + GROWTH * length
+    let operators = (length / LEAST_OPERATOR).min(MAX_OPERATORS) * size_of::<Operator>();
+    operators + guests + blobs + GROWTH * length
 }
 
 impl<'a> Bundle<'a> {
@@ -77,6 +80,7 @@ impl<'a> Bundle<'a> {
         if !trailing.is_empty() {
             return Err(BundleError::DescriptorTrailing(trailing.len()));
         }
+        bulkhead_operators::check(&descriptor.operators)?;
         descriptor.check_guests()?;
         descriptor.check_blobs(start, total)?;
         Ok(Self { bytes, descriptor })
@@ -90,6 +94,11 @@ impl<'a> Bundle<'a> {
     /// What holds for the whole machine.
     pub fn options(&self) -> &Options {
         &self.descriptor.options
+    }
+
+    /// Who may sign in.
+    pub fn operators(&self) -> &[Operator] {
+        &self.descriptor.operators
     }
 
     /// The guests, in the order in which they start.

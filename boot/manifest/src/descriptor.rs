@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use bulkhead_operators::Operator;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Descriptor {
     /// What holds for the whole machine.
     pub options: Options,
+    /// Who may sign in; see [`bulkhead_operators::check`].
+    pub operators: Vec<Operator>,
     /// The guests, in the order of the manifest, which is the order in which they start.
     pub guests: Vec<Guest>,
     /// Where the kernels and initramfs images are, in ascending order of their offset.

@@ -78,6 +78,9 @@ pub enum BundleError {
         "bundle descriptor would have {0} bytes, at most {MAX_DESCRIPTOR} are allowed; shorten command lines"
     )]
     DescriptorTooLong(usize),
+    /// The operators break a rule.
+    #[error("{0}; `cargo xtask passwd` makes operators")]
+    Operators(#[from] bulkhead_operators::Fault),
     /// No guest at all.
     #[error("bundle has no guest; a manifest needs at least one [[guest]]")]
     NoGuests,

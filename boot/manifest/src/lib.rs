@@ -33,6 +33,7 @@ pub mod limits;
 mod size;
 mod writer;
 
+pub use bulkhead_operators::{Operator, Role};
 pub use bundle::{Bundle, heap_to_parse};
 pub use descriptor::{
     Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart, Start,

@@ -6,6 +6,7 @@ use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
 use crate::limits::{BLOB_ALIGNMENT, MAX_DESCRIPTOR};
 use alloc::string::String;
 use alloc::vec::Vec;
+use bulkhead_operators::Operator;
 
 /// Collects guests and blobs, and lays them out as a bundle. The same calls give the same bytes.
 #[derive(Clone, Debug)]
@@ -19,7 +20,12 @@ impl Writer {
     /// A bundle without guests or blobs.
     pub fn new(options: Options) -> Self {
         Self {
-            descriptor: Descriptor { options, guests: Vec::new(), blobs: Vec::new() },
+            descriptor: Descriptor {
+                options,
+                operators: Vec::new(),
+                guests: Vec::new(),
+                blobs: Vec::new(),
+            },
             contents: Vec::new(),
         }
     }
@@ -37,6 +43,11 @@ impl Writer {
         BlobIndex(u32::try_from(position).unwrap_or(u32::MAX))
     }
 
+    /// Adds somebody who may sign in.
+    pub fn add_operator(&mut self, operator: Operator) {
+        self.descriptor.operators.push(operator);
+    }
+
     /// Adds a guest, whose blobs are to come from [`add_blob`](Self::add_blob) of this writer.
     pub fn add_guest(&mut self, guest: Guest) {
         self.descriptor.guests.push(guest);
@@ -48,6 +59,7 @@ impl Writer {
     /// Whatever [`Bundle::parse`](crate::Bundle::parse) would say of the result.
     pub fn finish(self) -> Result<Vec<u8>, BundleError> {
         let Self { mut descriptor, contents } = self;
+        bulkhead_operators::check(&descriptor.operators)?;
         descriptor.check_guests()?;
         // Offsets have a fixed width, so that the length is final before they are.
         let length = encode(&descriptor)?.len();

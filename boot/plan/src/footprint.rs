@@ -81,6 +81,8 @@ pub struct Extent {
     pub bundle: u64,
     /// Bytes of the framebuffer; 0 where the log is not shown.
     pub framebuffer: u64,
+    /// Bytes of heap that operators take: themselves, and what the dearest of their passwords is checked in.
+    pub operators: u64,
 }
 
 /// What is set aside for one guest, in bytes, besides its memory.
@@ -113,7 +115,8 @@ impl Footprint {
         let guests: Vec<_> = guests.into_iter().map(|demand| Own::of(&demand)).collect();
         let cores = (extent.cores as u64).min(MOST_CORES);
         let used = HEAP + cores * HEAP_OF_CORE + sum(&guests, |own| own.heap);
-        let heap = used + used.div_ceil(HOLES - 1);
+        // What operators take is taken at once and kept: there are no holes in it.
+        let heap = used + used.div_ceil(HOLES - 1) + extent.operators;
         Self {
             heap: heap.next_multiple_of(FRAME),
             shared: shared_tables(extent, cores) * FRAME,
@@ -215,7 +218,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn machine(cores: usize) -> Extent {
-        Extent { cores, ioapics: 1, bundle: 20 * MIB, framebuffer: 0 }
+        Extent { cores, ioapics: 1, bundle: 20 * MIB, framebuffer: 0, operators: 0 }
     }
 
     fn guest(cores: u32, memory: u64) -> Demand {
@@ -230,6 +233,13 @@ mod tests {
         assert!(without_ept < 2 * MIB, "{footprint:?}");
         assert_eq!(footprint.ept(), 3 * 3 * FRAME);
         assert!(footprint.heap.is_multiple_of(FRAME) && footprint.tables().is_multiple_of(FRAME));
+    }
+
+    #[test]
+    fn operators_take_what_they_say() {
+        let with = Extent { operators: 7 * MIB, ..machine(4) };
+        let [none, some] = [machine(4), with].map(|extent| Footprint::new(&extent, []).heap);
+        assert_eq!(some, none + 7 * MIB);
     }
 
     #[test]

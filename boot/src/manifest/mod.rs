@@ -1,13 +1,17 @@
 //! A manifest: what its text says, checked.
 
 mod guest;
+mod operator;
 mod size;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{ManifestError, Place, Problem};
-use bulkhead_manifest::{Cores, DoesNotFit, KernelKind, Requirements, Restart, Start, limits};
+use bulkhead_manifest::{
+    Cores, DoesNotFit, KernelKind, Operator, Requirements, Restart, Start, limits,
+};
+use bulkhead_operators::MAX_OPERATORS;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use table::Reader;
@@ -17,6 +21,7 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     path: PathBuf,
+    operators: Vec<Operator>,
     guests: Vec<Guest>,
 }
 
@@ -96,6 +101,9 @@ impl Source {
     }
 }
 
+/// The tables of a manifest.
+const TABLES: [&str; 2] = ["guest", "operator"];
+
 impl Manifest {
     /// Reads and checks the manifest in a file.
     ///
@@ -128,9 +136,12 @@ impl Manifest {
         })?;
         let reader = Reader::new(text, path.parent().unwrap_or(Path::new("")));
         let guests = guests(&reader, document.get_ref());
+        let operators = operators(&reader, document.get_ref());
         let problems = reader.into_problems();
         match guests {
-            Some(guests) if problems.is_empty() => Ok(Self { path: path.to_owned(), guests }),
+            Some(guests) if problems.is_empty() => {
+                Ok(Self { path: path.to_owned(), operators, guests })
+            }
             _ => Err(ManifestError::new(path, problems)),
         }
     }
@@ -138,6 +149,11 @@ impl Manifest {
     /// The manifest's path, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Who may sign in, in the order of the file.
+    pub fn operators(&self) -> &[Operator] {
+        &self.operators
     }
 
     /// The guests, in the order of the file, which is the order in which they start.
@@ -164,20 +180,67 @@ impl Manifest {
     }
 }
 
+/// The operators that could be read.
+fn operators(reader: &Reader<'_>, document: &DeTable<'_>) -> Vec<Operator> {
+    let Some(value) = document.get("operator") else { return Vec::new() };
+    let DeValue::Array(entries) = value.get_ref() else {
+        reader.report(
+            value.span().start,
+            "write [[operator]] in double brackets, one for each operator",
+        );
+        return Vec::new();
+    };
+    if entries.len() > MAX_OPERATORS {
+        let count = entries.len();
+        reader.report(
+            value.span().start,
+            format!("{count} operators, at most {MAX_OPERATORS} are allowed"),
+        );
+    }
+    let mut operators = Vec::new();
+    let mut lines = BTreeMap::new();
+    for (position, entry) in (1..).zip(entries) {
+        let DeValue::Table(table) = entry.get_ref() else {
+            reader.report(
+                entry.span().start,
+                "an operator is a table; write [[operator]] and its keys below",
+            );
+            continue;
+        };
+        let found = operator::read(reader, position, entry.span().start, table);
+        if let Some((name, offset)) = found.name {
+            let line = reader.place(offset).line;
+            if let Some(first) = lines.insert(name.clone(), line) {
+                reader.report(
+                    offset,
+                    format!("operator \"{name}\": the operator in line {first} has this name too; names are unique"),
+                );
+            }
+        }
+        operators.extend(found.operator);
+    }
+    operators
+}
+
 /// The guests, or `None` when one or more could not be read, which the reader then knows about.
 fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
     for (key, value) in document {
-        if key.get_ref() != "guest" {
+        if !TABLES.contains(&key.get_ref().as_ref()) {
             let hint = table::did_you_mean(
                 key.get_ref(),
-                &["guest"],
-                &[("guests", "guest"), ("vm", "guest")],
+                &TABLES,
+                &[
+                    ("guests", "guest"),
+                    ("vm", "guest"),
+                    ("operators", "operator"),
+                    ("user", "operator"),
+                ],
             );
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             reader.report(
                 key.span().start,
                 format!(
-                    "unknown {what} \"{}\"{hint}; the only table of a manifest is [[guest]]",
+                    "unknown {what} \"{}\"{hint}; the tables of a manifest are [[guest]] and [[operator]]",
                     key.get_ref().escape_debug()
                 ),
             );

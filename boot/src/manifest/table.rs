@@ -126,6 +126,12 @@ impl Setting<'_, '_, '_> {
         section.reader.report(span.start, message);
     }
 
+    /// The same where the value may be a secret.
+    pub fn report_unseen(&self, must: impl std::fmt::Display) {
+        let Self { section, key, span, .. } = self;
+        section.reader.report(span.start, format!("{}: {key} must be {must}", section.label));
+    }
+
     /// The value as a string; anything else is reported.
     pub fn string(&self, must: &str) -> Option<&str> {
         let text = self.value.as_str();

@@ -1,4 +1,5 @@
 use super::*;
+use bulkhead_manifest::Role;
 
 const GOOD: &str = r#"
 # The web server and its helper.
@@ -139,9 +140,9 @@ fn unknown_keys() {
     assert_eq!(
         messages(&format!("color = 1\n[machine]\n[guets]\n{GOOD}")),
         [
-            "1:1: unknown key \"color\"; the only table of a manifest is [[guest]]",
-            "2:2: unknown table \"machine\"; the only table of a manifest is [[guest]]",
-            "3:2: unknown table \"guets\" (did you mean \"guest\"?); the only table of a manifest is [[guest]]",
+            "1:1: unknown key \"color\"; the tables of a manifest are [[guest]] and [[operator]]",
+            "2:2: unknown table \"machine\"; the tables of a manifest are [[guest]] and [[operator]]",
+            "3:2: unknown table \"guets\" (did you mean \"guest\"?); the tables of a manifest are [[guest]] and [[operator]]",
         ]
     );
 }
@@ -427,4 +428,49 @@ fn the_reference_is_true() {
         examples += 1;
     }
     assert!(examples >= 2);
+}
+
+#[test]
+fn operators_are_read() {
+    let hash = "$argon2id$v=19$m=1024,t=1,p=1$c2l4dGVlbiBieXRlcy4uLg$\
+                AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let operator = |name: &str, role: &str, password: &str| {
+        format!("[[operator]]\nname = \"{name}\"\nrole = \"{role}\"\npassword = \"{password}\"\n")
+    };
+    let with = |operators: &str| format!("{GOOD}\n{operators}");
+    let good = operator("anna", "administrator", hash) + &operator("vera", "viewer", hash);
+    let manifest = parse(&with(&good)).unwrap();
+    let [anna, vera] = manifest.operators() else { panic!("two operators") };
+    assert_eq!((anna.name.as_str(), anna.role), ("anna", Role::Administrator));
+    assert_eq!((vera.name.as_str(), vera.role, vera.hash.as_str()), ("vera", Role::Viewer, hash));
+    assert!(parse(GOOD).unwrap().operators().is_empty());
+
+    let one = |operators: &str| {
+        let mut messages = messages(&with(operators));
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        messages.remove(0)
+    };
+    let twice = one(&(operator("anna", "viewer", hash) + &operator("anna", "viewer", hash)));
+    assert!(twice.ends_with("has this name too; names are unique"), "{twice}");
+    let role = one(&operator("anna", "root", hash));
+    assert!(
+        role.ends_with("role = \"root\": must be \"viewer\" or \"operator\" or \"administrator\""),
+        "{role}"
+    );
+    // A password in the place of its hash is not repeated.
+    let plain = one(&operator("anna", "viewer", "plum tractor 9 lanterns"));
+    assert!(plain.contains("operator \"anna\": password must be the hash that `cargo xtask passwd NAME` prints: it has not the form"), "{plain}");
+    assert!(!plain.contains("plum"), "{plain}");
+    let cheap = one(&operator("anna", "viewer", &hash.replace("m=1024", "m=8")));
+    assert!(cheap.contains("it has m=8,t=1,p=1; m is 1024 to 65536"), "{cheap}");
+    let missing = one("[[operator]]\nname = \"anna\"\nrole = \"viewer\"\n");
+    assert!(missing.contains("\"password\" is missing"), "{missing}");
+    let name = one(&operator("Anna", "viewer", hash));
+    assert!(name.contains("operator 1: name = \"Anna\": must be 1 to 31 characters"), "{name}");
+    assert!(
+        one("[operator]\nname = \"anna\"\n")
+            .ends_with("write [[operator]] in double brackets, one for each operator")
+    );
+    let hint = one("[[operators]]\nname = \"anna\"\n");
+    assert!(hint.contains("(did you mean \"operator\"?)"), "{hint}");
 }

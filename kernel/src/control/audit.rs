@@ -4,10 +4,9 @@
 //! end of the machine: none is dropped. The log is the only place where they are kept, so what a machine that loses its
 //! power had not said yet is lost, and the chain in the log just ends.
 
-use super::session::Channel;
 use crate::device::date_time::DateTime;
 use crate::guest::clock::Clock;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_audit::Chain;
 use core::fmt;
@@ -27,8 +26,8 @@ struct Trail {
     chain: Chain,
     /// Lines that have not been said, oldest first.
     waiting: Vec<String>,
-    /// A command whose result is not known yet, and where it came from.
-    command: Option<(Channel, String)>,
+    /// A command whose result is not known yet, and who gave it.
+    command: Option<(String, String)>,
 }
 
 /// Used by the service core alone.
@@ -51,8 +50,8 @@ impl Trail {
     }
 
     fn complete(&mut self, result: fmt::Arguments<'_>) {
-        if let Some((channel, command)) = self.command.take() {
-            self.add(channel.who(), format_args!("{command}: {result}"));
+        if let Some((who, command)) = self.command.take() {
+            self.add(&who, format_args!("{command}: {result}"));
         }
     }
 }
@@ -71,11 +70,11 @@ pub fn record(who: &str, what: impl fmt::Display) {
     }
 }
 
-/// Notes that a command has been given; the next [`result`] completes the record.
-pub fn command(channel: Channel, line: &[u8]) {
+/// Notes that a command has been given, and by whom; the next [`result`] completes the record.
+pub fn command(who: String, line: String) {
     if let Some(trail) = TRAIL.lock().as_mut() {
         trail.complete(format_args!("no answer"));
-        trail.command = Some((channel, line.escape_ascii().to_string()));
+        trail.command = Some((who, line));
     }
 }
 
@@ -118,6 +117,7 @@ impl fmt::Display for Iso {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
 
     #[test]
     fn the_last_record_is_known_as_such() {

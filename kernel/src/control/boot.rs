@@ -155,6 +155,7 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &'static KernelHeap, entr
         ioapics: machine.ioapics.len(),
         bundle: at.end - at.start,
         framebuffer: screen.end - screen.start,
+        operators: bulkhead_operators::heap_for(bundle.operators()) as u64,
     };
     let footprint = Footprint::new(&extent, plan::demands(&bundle));
     let main = memory_map::set_aside(&mut free, footprint.bytes())
@@ -286,7 +287,9 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         apic::timer_periodic(TIMER_VECTOR, u32::try_from(ticks).unwrap_or(u32::MAX));
     }
     let boot = Boot { entry: own.entry, digests };
-    let (powered_off, faulted) = Service::new(placed, boot, own.heap, serial_interrupts).run();
+    let operators = bundle.operators().to_vec();
+    let mut service = Service::new(placed, operators, boot, own.heap, serial_interrupts);
+    let (powered_off, faulted) = service.run();
     service::finish(powered_off, faulted, own.heap, machine.soft_off)
 }
 

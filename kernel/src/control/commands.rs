@@ -1,7 +1,10 @@
 //! What arrives at the serial port: bytes for the attached guest, the operator's commands, and frames of the control protocol
 //! where that has no port of its own. GS, Ctrl-] on a keyboard, begins a command, or a frame; twice, it is for the guest.
 
+use alloc::format;
+use alloc::string::String;
 use bulkhead_control::{END, ESCAPE, MAX_BODY, START};
+use bulkhead_operators::Role;
 use core::fmt;
 
 const BACKSPACE: u8 = 0x08;
@@ -148,6 +151,20 @@ impl Order {
         Self::Exits,
     ];
 
+    /// The role that it takes.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Info | Self::Exits => Role::Viewer,
+            Self::Pause
+            | Self::Resume
+            | Self::Start
+            | Self::Stop
+            | Self::Restart
+            | Self::Quarantine => Role::Operator,
+            Self::Release => Role::Administrator,
+        }
+    }
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
@@ -183,10 +200,30 @@ pub enum Command<'a> {
     Memory,
     /// The audit trail is shown, as far as it was not.
     Audit,
+    /// An operator of this name signs in with this password.
+    SignIn(&'a str, &'a [u8]),
+    /// Whoever is signed in no longer is.
+    SignOut,
+    /// Who is signed in is shown.
+    Who,
     /// All guests are stopped, and the machine is switched off.
     PowerOff,
     /// The commands are listed.
     Help,
+}
+
+impl Command<'_> {
+    /// The role that it takes. `None` if it is for everybody: what is typed goes to some guest in any case, and what a
+    /// guest lets in is the guest's to decide, so to which one it goes is no privilege.
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::Attach(_) | Self::SignIn(..) | Self::SignOut | Self::Who | Self::Help => None,
+            Self::List(_) | Self::Inventory(_) | Self::Memory | Self::Audit => Some(Role::Viewer),
+            Self::Order(order, _) => Some(order.role()),
+            // A guest's secrets are in its memory and in its registers.
+            Self::Examine(..) | Self::Registers(..) | Self::PowerOff => Some(Role::Administrator),
+        }
+    }
 }
 
 /// For whom an answer is.
@@ -200,7 +237,8 @@ pub enum Form {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME, restart NAME, quarantine NAME, \
-     release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], memory, audit, power-off, help";
+     release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], memory, audit, \
+     sign-in NAME PASSWORD, sign-out, who, power-off, help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -213,6 +251,8 @@ pub enum NoCommand<'a> {
     OneName(&'static str),
     /// This command needs a guest's name and a number.
     NameAndNumber(&'static str, &'static str),
+    /// `sign-in` needs a name and a password.
+    NameAndPassword,
     /// This command stands alone, or with `--json`.
     NoNameButForm(&'static str),
     /// This command stands alone.
@@ -229,6 +269,9 @@ impl fmt::Display for NoCommand<'_> {
             Self::OneName(verb) => write!(f, "{verb} takes the name of one guest: {verb} NAME"),
             Self::NameAndNumber(verb, example) => {
                 write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
+            }
+            Self::NameAndPassword => {
+                f.write_str("sign-in takes your name and your password: sign-in NAME PASSWORD")
             }
             Self::NoNameButForm(verb) => write!(f, "{verb} takes nothing but --json"),
             Self::NoName(verb) => write!(f, "{verb} takes no name"),
@@ -275,6 +318,12 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         b"inventory" => Ok(Command::Inventory(form("inventory")?)),
         b"memory" => alone("memory", Command::Memory),
         b"audit" => alone("audit", Command::Audit),
+        SIGN_IN => {
+            let (name, password) = credentials(line).ok_or(NoCommand::NameAndPassword)?;
+            Ok(Command::SignIn(name, password))
+        }
+        b"sign-out" => alone("sign-out", Command::SignOut),
+        b"who" => alone("who", Command::Who),
         b"power-off" => alone("power-off", Command::PowerOff),
         b"help" => alone("help", Command::Help),
         _ => {
@@ -282,6 +331,30 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             let order = order.ok_or(NoCommand::Unknown(first))?;
             Ok(Command::Order(order, named(order.word())?))
         }
+    }
+}
+
+/// The word that a password follows.
+const SIGN_IN: &[u8] = b"sign-in";
+
+/// The name and the password behind `sign-in`; blanks within the password belong to it.
+fn credentials(line: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = line.trim_ascii().strip_prefix(SIGN_IN)?.trim_ascii_start();
+    let end = rest.iter().position(u8::is_ascii_whitespace)?;
+    let (name, password) = rest.split_at(end);
+    Some((core::str::from_utf8(name).ok()?, password.trim_ascii()))
+}
+
+/// A command line as it may be kept: a password is not kept, nor a name that may be one in the wrong place.
+pub fn without_password(line: &[u8], is_operator: impl Fn(&str) -> bool) -> String {
+    let first = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty());
+    // With a letter too few or too many, what follows may be a password all the same.
+    if !first.is_some_and(|first| first.to_ascii_lowercase().starts_with(b"sign-i")) {
+        return format!("{}", line.escape_ascii());
+    }
+    match credentials(line) {
+        Some((name, _)) if is_operator(name) => format!("sign-in {name}"),
+        _ => "sign-in (name not shown)".into(),
     }
 }
 
@@ -299,7 +372,6 @@ fn number(word: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use std::format;
-    use std::string::String;
     use std::vec::Vec;
 
     /// What the guest gets, and the command lines.
@@ -386,7 +458,45 @@ mod tests {
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
         assert_eq!(parse(b"audit"), Ok(Command::Audit));
         assert_eq!(parse(b"power-off"), Ok(Command::PowerOff));
+        assert_eq!(parse(b"who"), Ok(Command::Who));
+        assert_eq!(parse(b"sign-out"), Ok(Command::SignOut));
+        let signed = Command::SignIn("anna", b"a  blank, or two");
+        assert_eq!(parse(b" sign-in  anna a  blank, or two"), Ok(signed));
         assert_eq!(parse(b"help"), Ok(Command::Help));
+    }
+
+    #[test]
+    fn passwords_are_not_kept() {
+        let kept = |line: &[u8]| without_password(line, |name| name == "anna");
+        assert_eq!(kept(b"sign-in anna secret"), "sign-in anna");
+        for line in [
+            "sign-in secret",
+            "sign-in secret anna",
+            "Sign-In anna secret",
+            "sign-in",
+            "sign-inn anna secret",
+        ] {
+            assert_eq!(kept(line.as_bytes()), "sign-in (name not shown)", "{line}");
+        }
+        assert_eq!(kept(b"stop one\x1b"), "stop one\\x1b");
+        assert_eq!(kept(b""), "");
+    }
+
+    #[test]
+    fn nothing_is_touched_without_a_role() {
+        let free = |line: &str| parse(line.as_bytes()).unwrap().role().is_none();
+        for line in ["attach a", "sign-in a b", "sign-out", "who", "help"] {
+            assert!(free(line), "{line}");
+        }
+        for line in ["list", "inventory", "memory", "audit", "info a", "exits a"] {
+            assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Viewer), "{line}");
+        }
+        for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {
+            assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Operator), "{line}");
+        }
+        for line in ["release a", "examine a 0", "registers a 0", "power-off"] {
+            assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Administrator), "{line}");
+        }
     }
 
     #[test]
@@ -406,6 +516,8 @@ mod tests {
         assert_eq!([said(b"stop"), said(b"stop a b"), said(b"stop \xff")], [one; 3]);
         assert_eq!(said(b"list all"), "list takes nothing but --json");
         assert_eq!(said(b"memory all"), "memory takes no name");
+        let sign_in = "sign-in takes your name and your password: sign-in NAME PASSWORD";
+        assert_eq!([said(b"sign-in"), said(b"sign-in anna"), said(b"sign-in anna ")], [sign_in; 3]);
         let examine = "examine takes the name of one guest and a number: examine NAME 0x100000";
         for line in [
             "examine",

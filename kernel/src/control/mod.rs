@@ -1,5 +1,6 @@
 //! Boot, life cycle, console.
 
+pub mod access;
 pub mod answers;
 pub mod audit;
 pub mod boot;
@@ -25,4 +26,5 @@ pub mod restarts;
 pub mod service;
 pub mod session;
 pub mod shares;
+mod signing;
 pub mod wire;

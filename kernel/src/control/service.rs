@@ -1,5 +1,6 @@
 //! The service core's loop: consoles, the operator's commands, and guests that stop.
 
+use super::access::Access;
 use super::answers::{self, answer, refuse};
 use super::audit;
 use super::commands::{self, Command, Form, MAX_COMMAND, Order};
@@ -23,6 +24,7 @@ use crate::guest::statistics::Grouped;
 use crate::memory::{GuestPhysical, KernelHeap};
 use alloc::format;
 use alloc::vec::Vec;
+use bulkhead_operators::Operator;
 use bulkhead_plan::footprint::KIB;
 use log::info;
 
@@ -31,6 +33,7 @@ pub struct Service {
     guests: Vec<Guest>,
     consoles: Consoles,
     sessions: Sessions,
+    pub(super) access: Access<{ Channel::ALL.len() }>,
     heap: &'static KernelHeap,
     /// The operator wants the machine switched off.
     ending: bool,
@@ -40,6 +43,7 @@ impl Service {
     /// Starts the guests that start at boot. `serial_interrupts` says whether the serial port interrupts.
     pub fn new(
         placed: Vec<Placed>,
+        operators: Vec<Operator>,
         boot: Boot,
         heap: &'static KernelHeap,
         serial_interrupts: bool,
@@ -47,8 +51,9 @@ impl Service {
         let consoles = Consoles::new(placed.len(), serial_interrupts);
         let mut guests: Vec<_> = placed.into_iter().map(Guest::new).collect();
         guests.iter_mut().for_each(|guest| guest.boot(boot));
-        let mut service =
-            Self { guests, consoles, sessions: Sessions::default(), heap, ending: false };
+        let sessions = Sessions::default();
+        let access = Access::new(operators);
+        let mut service = Self { guests, consoles, sessions, access, heap, ending: false };
         // The first may not have started.
         service.attach_next(true);
         service
@@ -61,6 +66,7 @@ impl Service {
             let mut busy = self.consoles.transmit(&self.guests);
             self.consoles.report_losses(&self.guests);
             busy |= self.pass_input();
+            self.sign_out_idle();
             busy |= self.serve_control();
             let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
@@ -115,25 +121,32 @@ impl Service {
         match port::request() {
             None => return busy,
             // Nothing of the last client's is the next one's.
-            Some(Request::Hello) => self.sessions[Channel::Control] = Session::default(),
+            Some(Request::Hello) => {
+                self.sessions[Channel::Control] = Session::default();
+                self.leave(Channel::Control);
+            }
             Some(Request::Command(line)) => self.obey(Channel::Control, &line),
         }
         true
     }
 
     fn refuse_too_long(&mut self, channel: Channel) {
-        audit::command(channel, b"(too long)");
+        audit::command(self.who(channel), "(too long)".into());
         answers::begin(channel);
         refuse(format_args!("a command has at most {MAX_COMMAND} bytes"));
     }
 
-    /// The one way of a command, wherever it comes from: it is noted, done or refused, and answered on its channel. What is
-    /// kept of who is there is in the channel's session.
+    /// The one way of a command, wherever it comes from: it is noted, done if who is there may do that, or refused, and
+    /// answered on its channel.
     fn obey(&mut self, channel: Channel, line: &[u8]) {
-        audit::command(channel, line);
+        let kept = commands::without_password(line, |name| self.access.is_operator(name));
+        audit::command(self.who(channel), kept);
         answers::begin(channel);
         match commands::parse(line) {
-            Ok(command) => self.execute(channel, command),
+            Ok(command) => match self.may(channel, &command) {
+                Ok(()) => self.execute(channel, command),
+                Err(denied) => refuse(format_args!("{denied}")),
+            },
             Err(why) => refuse(format_args!("{why}")),
         }
         self.go_on(channel);
@@ -170,6 +183,9 @@ impl Service {
             Command::Registers(name, processor) => {
                 self.examine(name, processor, Question::Registers);
             }
+            Command::SignIn(name, password) => self.sign_in(channel, name, password),
+            Command::SignOut => self.sign_out(channel),
+            Command::Who => self.say_who(),
             Command::PowerOff => self.power_off(),
             Command::Attach(name) => {
                 let Some(index) = self.named(name) else { return };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, End, Finished, Guest, xtask};
+use bulkhead_tests::{Boot, Console, End, Finished, Guest, OPERATOR, PASSWORD, xtask};
 use libtest_mimic::Trial;
 use xtask::control::socket;
 use xtask::emulator::RECORD;
@@ -37,7 +37,8 @@ pub fn trials() -> Vec<Trial> {
 fn ctl(port: &Path, command: &[&str]) -> Result<Finished> {
     let port = port.to_str().context("a path that is not UTF-8")?;
     // Emulated machines may take their time.
-    xtask(&[&["ctl", "--wait", "120", "--port", port, "--"], command].concat(), "")
+    let options = ["ctl", "--wait", "120", "--operator", OPERATOR, "--port", port, "--"];
+    xtask(&[&options, command].concat(), &format!("{PASSWORD}\n"))
 }
 
 /// A machine that is commanded.
@@ -154,11 +155,13 @@ fn audited(record: &Path) -> Result<()> {
     verified.expect(0, &[])?;
     let log = String::from_utf8_lossy(&std::fs::read(record)?).into_owned();
     for told in [
-        " control: list:   NAME ",
-        " control: pause two: guest two is paused, after ",
-        " control: pause two: refused: cannot pause guest two: it is paused ",
-        " control: fly: refused: unknown command ",
-        " console: resume two: guest two goes on ",
+        " control: sign-in tester: tester is signed in as administrator ",
+        " tester@control: list:   NAME ",
+        " tester@control: pause two: guest two is paused, after ",
+        " tester@control: pause two: refused: cannot pause guest two: it is paused ",
+        " tester@control: fly: refused: unknown command ",
+        " tester@console: resume two: guest two goes on ",
+        " hypervisor: tester@control is signed out: the next client came ",
     ] {
         ensure!(log.contains(told), "no record has \"{told}\"");
     }

@@ -12,6 +12,7 @@ mod kernels;
 mod lifecycle;
 mod linux;
 mod memtest;
+mod operators;
 mod partitions;
 mod plan;
 mod random;
@@ -42,6 +43,7 @@ fn main() {
         lifecycle::trials(),
         kernels::trials(),
         linux::trials(),
+        operators::trials(),
         partitions::trials(),
         smp::trials(),
         verbs::trials(),

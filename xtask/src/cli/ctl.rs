@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use xtask::control::{self, Client, End, Port, Said, socket};
-use xtask::workspace;
+use xtask::{passwords, workspace};
 
 /// What the command takes.
 #[derive(Debug, Args)]
@@ -18,6 +18,9 @@ pub struct Ctl {
     /// How long the machine may say nothing
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     wait: u64,
+    /// Sign in as this operator first; the password is asked for, or read from the first line of what is piped in
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
     /// A command as on the console; `help` lists them
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -31,7 +34,18 @@ impl Ctl {
         let path = self.port.unwrap_or_else(|| workspace::target().join("run").join(socket::NAME));
         let mut client = Client::new(Port::open(&path)?, Duration::from_secs(self.wait));
         let doing = || workspace::shown(&path);
+        let password = self.operator.as_ref().map(|_| passwords::ask()).transpose()?;
         client.greet().with_context(doing)?;
+        if let Some((name, password)) = self.operator.zip(password) {
+            let refused = |said| match said {
+                Said::Line(_) => {}
+                Said::Reason(reason) => eprintln!("refused: {reason}"),
+            };
+            let line = format!("sign-in {name} {password}");
+            if client.command(&line, refused).with_context(doing)? == End::Refused {
+                return Ok(1);
+            }
+        }
         let mut written = Ok(());
         let end = client.command(&line, |said| match said {
             Said::Line(line) if written.is_ok() => {

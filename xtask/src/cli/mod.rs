@@ -5,6 +5,7 @@ mod bench;
 mod ctl;
 mod flash;
 mod image;
+mod passwd;
 mod plan;
 mod run;
 
@@ -38,6 +39,8 @@ enum Command {
     Fuzz(Fuzz),
     /// Measure what Bulkhead costs, beside KVM, in Bochs
     Bench(bench::Bench),
+    /// Make an operator for a manifest, out of a name and a password
+    Passwd(passwd::Passwd),
     /// Check a machine's audit trail
     Audit(audit::Audit),
     /// Check format, lints and documentation
@@ -77,6 +80,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Test(Test { filter, list: false }) => testing::run(filter.as_deref()),
         Command::Fuzz(Fuzz { ops, seed }) => testing::fuzz(ops, seed),
         Command::Bench(bench) => bench.run(),
+        Command::Passwd(passwd) => passwd.run(),
         Command::Audit(audit) => audit.run(),
         Command::Check => check(),
         Command::Doctor => Ok(doctor()),

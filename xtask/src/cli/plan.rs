@@ -66,6 +66,7 @@ impl Plan {
         let plural = if size.cores == 1 { "" } else { "s" };
         let Size { cores, memory_mib, .. } = size;
         let what = format!("an emulated machine of {cores} core{plural} and {memory_mib} MiB");
-        Ok((machine::of_emulator(size, plan::demands(manifest))?, what))
+        let operators = bulkhead_operators::heap_for(manifest.operators()) as u64;
+        Ok((machine::of_emulator(size, operators, plan::demands(manifest))?, what))
     }
 }

@@ -32,9 +32,13 @@ pub fn of_log(log: &Path) -> Result<Machine> {
     Machine::find_in(&String::from_utf8_lossy(&bytes)).with_context(|| shown.to_string())
 }
 
-/// The machine that an emulator makes, by BIOS, for guests that make these demands: cores and the hypervisor's memory are
+/// The machine that an emulator makes, by BIOS, for guests that make these demands and operators that take so many bytes: cores and the hypervisor's memory are
 /// what a boot without a screen's log finds, free memory is an estimate.
-pub fn of_emulator(size: Size, demands: impl IntoIterator<Item = Demand>) -> Result<Machine> {
+pub fn of_emulator(
+    size: Size,
+    operators: u64,
+    demands: impl IntoIterator<Item = Demand>,
+) -> Result<Machine> {
     let Size { cores, threads, memory_mib } = size;
     if cores == 0 {
         bail!("--cores 0: a machine has a core at least, and two to run a guest");
@@ -45,8 +49,13 @@ pub fn of_emulator(size: Size, demands: impl IntoIterator<Item = Demand>) -> Res
     } else {
         (HOLE.start, Some(HOLE.end..HOLE.end + (memory - HOLE.start)))
     };
-    let extent =
-        Extent { cores: cores as usize, ioapics: 1, bundle: IMAGE_AND_BUNDLE, framebuffer: 0 };
+    let extent = Extent {
+        cores: cores as usize,
+        ioapics: 1,
+        bundle: IMAGE_AND_BUNDLE,
+        framebuffer: 0,
+        operators,
+    };
     let needed = Footprint::new(&extent, demands).bytes();
     // As the hypervisor takes it: from the top.
     let end = low_end.saturating_sub(FIRMWARE);
@@ -81,7 +90,7 @@ mod tests {
 
     fn model(cores: u32, threads: u32, memory_mib: u32) -> Result<Machine> {
         let guest = Demand { cores: 1, memory: 16 * MIB, text: "g0".len() + "hello".len() };
-        of_emulator(Size { cores, threads, memory_mib }, [guest; 3])
+        of_emulator(Size { cores, threads, memory_mib }, 0, [guest; 3])
     }
 
     #[test]
