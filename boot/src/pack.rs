@@ -22,6 +22,12 @@ pub fn pack(
 ) -> Result<Vec<u8>, ManifestError> {
     let mut packer = Packer { writer: Writer::new(options), resolve, loaded: BTreeMap::new() };
     let mut problems = Vec::new();
+    if let Some(policy) = manifest.policy() {
+        packer.writer.set_policy(policy.clone());
+    }
+    for quota in manifest.quotas() {
+        packer.writer.add_quota(quota.clone());
+    }
     for operator in manifest.operators() {
         packer.writer.add_operator(operator.clone());
     }
@@ -44,7 +50,7 @@ pub fn pack(
                 kernel,
                 initrd,
                 command_line: guest.command_line.clone(),
-                owner: guest.owner.clone(),
+                tenure: guest.tenure.clone(),
                 restart: guest.restart,
                 start: guest.start,
             });

@@ -22,7 +22,11 @@ impl Folder {
         let text: String = (0..)
             .zip(guests)
             .map(|(i, keys)| {
-                format!("[[guest]]\nname = \"g{i}\"\ncores = 1\nmemory = \"8 MiB\"\n{keys}\n")
+                format!(
+                    "[[guest]]\nname = \"g{i}\"\ncores = 1\nmemory = \"8 MiB\"\n{keys}\n\
+                     owner = \"me\"\npurpose = \"a test\"\nclassification = \"internal\"\n\
+                     expires = \"never\"\n"
+                )
             })
             .collect();
         Manifest::parse(&text, &self.0.path().join("m.toml")).unwrap()
@@ -50,7 +54,7 @@ impl Folder {
 fn what_is_packed_is_read() {
     let folder = Folder::new();
     folder.write("rd", b"initramfs");
-    let keys = "kernel = \"vmlinuz\"\ninitrd = \"rd\"\ncmdline = \"quiet\"\nowner = \"me\"\nrestart = \"on-reset\"";
+    let keys = "kernel = \"vmlinuz\"\ninitrd = \"rd\"\ncmdline = \"quiet\"\nrestart = \"on-reset\"";
     let manifest = folder.manifest(&[keys, "kernel = \"probe.elf\""]);
     let options = Options { framebuffer_log: true };
     let bytes = pack(&manifest, options, |_| anyhow::bail!("nothing to resolve")).unwrap();
@@ -59,7 +63,7 @@ fn what_is_packed_is_read() {
     let [linux, probe] = bundle.guests() else { panic!("two guests") };
     assert_eq!((linux.name.as_str(), linux.cores.count(), linux.memory), ("g0", 1, 8 << 20));
     assert_eq!((linux.kind, linux.command_line.as_str()), (KernelKind::BzImage, "quiet"));
-    assert_eq!((linux.owner.as_deref(), linux.restart), (Some("me"), format::Restart::OnReset));
+    assert_eq!((linux.tenure.owner.as_str(), linux.restart), ("me", format::Restart::OnReset));
     assert_eq!(bundle.verify_blob(linux.kernel).unwrap(), bzimage());
     assert_eq!(bundle.blob(linux.kernel).unwrap().name, "vmlinuz");
     assert_eq!(bundle.verify_blob(linux.initrd.unwrap()).unwrap(), b"initramfs");
@@ -108,7 +112,7 @@ fn missing_files() {
                 "DIR/m.toml:5:10: guest \"g0\": kernel = \"none\": there is no file DIR/none; {start}"
             ),
             format!(
-                "DIR/m.toml:11:10: guest \"g1\": initrd = \"gone/rd\": there is no file DIR/gone/rd; {start}"
+                "DIR/m.toml:15:10: guest \"g1\": initrd = \"gone/rd\": there is no file DIR/gone/rd; {start}"
             ),
         ]
     );
@@ -130,10 +134,10 @@ fn files_that_are_no_kernels() {
         [
             "DIR/m.toml:5:10: guest \"g0\": kernel = \"init.sh\": DIR/init.sh is a script; \
              a bzImage, an ELF64 executable, a PVH kernel or a Multiboot kernel is needed",
-            "DIR/m.toml:10:10: guest \"g1\": kernel = \"empty\": DIR/empty is empty",
-            "DIR/m.toml:15:10: guest \"g2\": kernel = \".\": DIR/. is not a regular file",
-            "DIR/m.toml:21:10: guest \"g3\": initrd = \"empty\": DIR/empty is empty",
-            "DIR/m.toml:26:10: guest \"g4\": kernel = \"vmlinuz\": DIR/vmlinuz is of kind bzimage, but kind = \"elf64\"; \
+            "DIR/m.toml:14:10: guest \"g1\": kernel = \"empty\": DIR/empty is empty",
+            "DIR/m.toml:23:10: guest \"g2\": kernel = \".\": DIR/. is not a regular file",
+            "DIR/m.toml:33:10: guest \"g3\": initrd = \"empty\": DIR/empty is empty",
+            "DIR/m.toml:42:10: guest \"g4\": kernel = \"vmlinuz\": DIR/vmlinuz is of kind bzimage, but kind = \"elf64\"; \
              write kind = \"bzimage\" or leave it out",
         ]
     );

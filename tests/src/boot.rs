@@ -24,6 +24,9 @@ pub const DEMO: &str = "demo/debian.toml";
 
 /// Who gives commands in tests.
 pub const OPERATOR: &str = "tester";
+/// What every guest of a manifest needs besides what it runs on.
+pub const TENURE: &str =
+    "owner = \"tests\"\npurpose = \"a test\"\nclassification = \"test\"\nexpires = \"never\"\n";
 /// The password.
 pub const PASSWORD: &str = "no secret at all";
 
@@ -35,6 +38,9 @@ pub struct Guest {
     command_line: String,
     restart: &'static str,
     start: &'static str,
+    expires: &'static str,
+    on_expiry: &'static str,
+    classification: &'static str,
     cores: u32,
     memory_mib: u32,
 }
@@ -48,6 +54,9 @@ impl Guest {
             command_line: String::new(),
             restart: "never",
             start: "at-boot",
+            expires: "never",
+            on_expiry: "report",
+            classification: "test",
             cores: 1,
             memory_mib: 16,
         }
@@ -86,6 +95,18 @@ impl Guest {
     /// The same with this restart policy.
     pub fn with_restart(mut self, restart: &'static str) -> Self {
         self.restart = restart;
+        self
+    }
+
+    /// The same, needed to the end of this day, and what happens then.
+    pub fn expiring(mut self, expires: &'static str, on_expiry: &'static str) -> Self {
+        (self.expires, self.on_expiry) = (expires, on_expiry);
+        self
+    }
+
+    /// The same, in another class.
+    pub fn classified(mut self, classification: &'static str) -> Self {
+        self.classification = classification;
         self
     }
 
@@ -142,14 +163,24 @@ impl Boot {
     pub fn of_guests_with(name: &str, guests: &[Guest], lines: &str) -> Result<Self> {
         let programs = test_guests()?;
         let mut text = lines.to_string();
-        for Guest { name, program, command_line, restart, start, cores, memory_mib } in guests {
-            let kernel = programs.join(program);
+        for guest in guests {
+            let kernel = programs.join(guest.program);
             write!(
                 text,
-                "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"{memory_mib} MiB\"\n\
-                 kernel = '{}'\ncmdline = \"{command_line}\"\nrestart = \"{restart}\"\n\
-                 start = \"{start}\"\n\n",
-                kernel.display()
+                "[[guest]]\nname = \"{}\"\ncores = {}\nmemory = \"{} MiB\"\nkernel = '{}'\n\
+                 cmdline = \"{}\"\nrestart = \"{}\"\nstart = \"{}\"\nowner = \"tests\"\n\
+                 purpose = \"a test\"\nclassification = \"{}\"\nexpires = \"{}\"\n\
+                 on_expiry = \"{}\"\n\n",
+                guest.name,
+                guest.cores,
+                guest.memory_mib,
+                kernel.display(),
+                guest.command_line,
+                guest.restart,
+                guest.start,
+                guest.classification,
+                guest.expires,
+                guest.on_expiry
             )?;
         }
         let mut boot = Self::of_text(name, &text)?;

@@ -12,7 +12,7 @@ mod summary;
 mod terminal;
 mod transcript;
 
-pub use boot::{Boot, DEMO, Guest, OPERATOR, PASSWORD, program, program_as_elf32};
+pub use boot::{Boot, DEMO, Guest, OPERATOR, PASSWORD, TENURE, program, program_as_elf32};
 pub use cli::{Finished, xtask};
 pub use console::{Console, End, GuestConsole};
 pub use permit::Permit;

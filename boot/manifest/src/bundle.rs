@@ -3,7 +3,9 @@
 use crate::descriptor::{Blob, BlobIndex, Descriptor, Guest, Options};
 use crate::error::{BundleError, ShortDigest};
 use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
-use crate::limits::{MAX_BLOBS, MAX_DESCRIPTOR, MAX_GUESTS};
+use crate::limits::{MAX_BLOBS, MAX_CLASSES, MAX_DESCRIPTOR, MAX_GUESTS, MAX_QUOTAS};
+use crate::policy::Quota;
+use alloc::string::String;
 use bulkhead_operators::{MAX_OPERATORS, Operator};
 
 /// Bytes hashed between two reports of progress.
@@ -16,9 +18,10 @@ pub struct Bundle<'a> {
     descriptor: Descriptor,
 }
 
-/// Least bytes of an encoded operator, guest and blob: what is never left out.
+/// Least bytes of what there can be several of in a descriptor: what is never left out.
 const LEAST_OPERATOR: usize = 3;
-const LEAST_GUEST: usize = 12;
+const LEAST_QUOTA: usize = 4;
+const LEAST_GUEST: usize = 16;
 const LEAST_BLOB: usize = 8 + 8 + 32;
 /// Bytes of memory for each byte that a descriptor has of texts and lists: a core's number is one byte at the least there,
 /// four in memory.
@@ -32,10 +35,23 @@ pub fn heap_to_parse(bytes: &[u8]) -> usize {
         return 0;
     };
     let length = descriptor_length.min(MAX_DESCRIPTOR) as usize;
-    let guests = (length / LEAST_GUEST).min(MAX_GUESTS) * size_of::<Guest>();
-    let blobs = (length / LEAST_BLOB).min(MAX_BLOBS) * size_of::<Blob>();
-    let operators = (length / LEAST_OPERATOR).min(MAX_OPERATORS) * size_of::<Operator>();
-    operators + guests + blobs + GROWTH * length
+    // Each byte is of one thing: no more than the largest in memory for what it takes there.
+    let dearest = [
+        size_of::<Operator>().div_ceil(LEAST_OPERATOR),
+        size_of::<Quota>().div_ceil(LEAST_QUOTA),
+        size_of::<Guest>().div_ceil(LEAST_GUEST),
+        size_of::<Blob>().div_ceil(LEAST_BLOB),
+        // A class is a text, its length one byte at the least.
+        size_of::<String>(),
+    ];
+    let dearest = dearest.into_iter().max().unwrap_or_default();
+    // And there are no more of them than may be.
+    let most = MAX_OPERATORS * size_of::<Operator>()
+        + MAX_QUOTAS * size_of::<Quota>()
+        + MAX_GUESTS * size_of::<Guest>()
+        + MAX_BLOBS * size_of::<Blob>()
+        + MAX_CLASSES * (size_of::<String>() + size_of::<u32>());
+    (dearest * length).min(most) + GROWTH * length
 }
 
 impl<'a> Bundle<'a> {

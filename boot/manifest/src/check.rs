@@ -3,6 +3,8 @@
 use crate::descriptor::{BlobIndex, Descriptor, Guest};
 use crate::error::{BundleError, GuestFault};
 use crate::limits::{self, BLOB_ALIGNMENT, MAX_BLOBS, MAX_GUESTS};
+use crate::policy;
+use crate::tenure::{Expiry, Tenure};
 use alloc::collections::{BTreeMap, BTreeSet};
 
 impl Descriptor {
@@ -38,7 +40,8 @@ impl Descriptor {
                 })
                 .map_err(|fault| BundleError::Guest { index, guest: guest.name.clone(), fault })?;
         }
-        Ok(())
+        let subjects = self.guests.iter().map(Guest::subject);
+        Ok(policy::check(self.policy.as_ref(), &self.quotas, subjects)?)
     }
 
     /// Every blob: named, not empty, aligned, behind `start`, in order without overlap, the last one ending at `total`.
@@ -90,8 +93,18 @@ fn check_guest(guest: &Guest, blobs: usize) -> Result<(), GuestFault> {
     if !limits::is_command_line(&guest.command_line) {
         return Err(GuestFault::CommandLine(guest.command_line.len()));
     }
-    if guest.owner.as_deref().is_some_and(|owner| !limits::is_owner(owner)) {
+    let Tenure { owner, purpose, classification, expires, .. } = &guest.tenure;
+    if !limits::is_owner(owner) {
         return Err(GuestFault::Owner);
+    }
+    if !limits::is_purpose(purpose) {
+        return Err(GuestFault::Purpose);
+    }
+    if !limits::is_class(classification) {
+        return Err(GuestFault::Classification);
+    }
+    if matches!(expires, Expiry::After(date) if !date.is_valid()) {
+        return Err(GuestFault::Expiry);
     }
     if !known(guest.kernel) {
         return Err(GuestFault::Kernel { index: guest.kernel, blobs });

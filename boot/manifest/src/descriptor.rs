@@ -1,5 +1,7 @@
 //! What a bundle says about itself: the machine's options, the guests, and where their blobs are.
 
+use crate::policy::{Policy, Quota, Subject};
+use crate::tenure::Tenure;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_operators::Operator;
@@ -16,6 +18,10 @@ pub struct Descriptor {
     pub options: Options,
     /// Who may sign in; see [`bulkhead_operators::check`].
     pub operators: Vec<Operator>,
+    /// Which guests may be together; without it all may.
+    pub policy: Option<Policy>,
+    /// How much owners may have, one for each owner at the most.
+    pub quotas: Vec<Quota>,
     /// The guests, in the order of the manifest, which is the order in which they start.
     pub guests: Vec<Guest>,
     /// Where the kernels and initramfs images are, in ascending order of their offset.
@@ -48,12 +54,25 @@ pub struct Guest {
     pub initrd: Option<BlobIndex>,
     /// At most [`MAX_COMMAND_LINE`](crate::limits::MAX_COMMAND_LINE) bytes without NUL; may be empty.
     pub command_line: String,
-    /// Whom the guest belongs to, for the log and the console.
-    pub owner: Option<String>,
+    /// Whose it is, what for, and until when.
+    pub tenure: Tenure,
     /// When the guest is started again.
     pub restart: Restart,
     /// When it is started first.
     pub start: Start,
+}
+
+impl Guest {
+    /// What policy and quotas ask of it.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            name: &self.name,
+            owner: &self.tenure.owner,
+            classification: &self.tenure.classification,
+            cores: self.cores.count(),
+            memory: self.memory,
+        }
+    }
 }
 
 /// Which processor cores a guest owns; see [`limits::is_cores`](crate::limits::is_cores).

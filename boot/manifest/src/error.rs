@@ -4,8 +4,10 @@ use crate::descriptor::{BlobIndex, Cores};
 use crate::header::{HEADER_LENGTH, VERSION};
 use crate::limits::{BLOB_ALIGNMENT, MAX_BLOBS, MAX_DESCRIPTOR, MAX_GUESTS};
 use crate::limits::{
-    BLOB_NAME_RULE, COMMAND_LINE_RULE, CORES_RULE, MEMORY_RULE, NAME_RULE, OWNER_RULE,
+    BLOB_NAME_RULE, CLASS_RULE, COMMAND_LINE_RULE, CORES_RULE, MEMORY_RULE, NAME_RULE, OWNER_RULE,
+    PURPOSE_RULE,
 };
+use crate::policy::PolicyFault;
 use alloc::string::String;
 use core::fmt;
 use thiserror::Error;
@@ -81,6 +83,9 @@ pub enum BundleError {
     /// The operators break a rule.
     #[error("{0}; `cargo xtask passwd` makes operators")]
     Operators(#[from] bulkhead_operators::Fault),
+    /// The guests may not be on one machine.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
     /// No guest at all.
     #[error("bundle has no guest; a manifest needs at least one [[guest]]")]
     NoGuests,
@@ -224,6 +229,15 @@ pub enum GuestFault {
     /// See [`crate::limits::is_owner`].
     #[error("its owner must be {OWNER_RULE}")]
     Owner,
+    /// See [`crate::limits::is_purpose`].
+    #[error("its purpose must be {PURPOSE_RULE}")]
+    Purpose,
+    /// See [`crate::limits::is_class`].
+    #[error("its classification must be {CLASS_RULE}")]
+    Classification,
+    /// See [`Date`](crate::Date).
+    #[error("its expiry is no day")]
+    Expiry,
     /// The kernel's index is not that of a blob.
     #[error("its kernel is blob {index}, but there are {blobs} blobs, counted from 0")]
     Kernel {

@@ -30,7 +30,9 @@ mod error;
 mod fits;
 mod header;
 pub mod limits;
+pub mod policy;
 mod size;
+mod tenure;
 mod writer;
 
 pub use bulkhead_operators::{Operator, Role};
@@ -41,7 +43,9 @@ pub use descriptor::{
 pub use error::{BundleError, GuestFault, ShortDigest};
 pub use fits::{DoesNotFit, Requirements};
 pub use header::{HEADER_LENGTH, MAGIC, VERSION};
+pub use policy::{Policy, PolicyFault, Quota, Subject};
 pub use size::Size;
+pub use tenure::{Date, Expiry, NoDate, OnExpiry, Tenure};
 pub use writer::Writer;
 
 /// The BLAKE3 of some bytes, as of a blob's.

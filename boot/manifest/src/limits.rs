@@ -29,6 +29,14 @@ pub const MAX_MEMORY: u64 = 512 << 30;
 pub const MAX_COMMAND_LINE: usize = 2047;
 /// Most bytes of an owner's name.
 pub const MAX_OWNER: usize = 63;
+/// Most bytes of what a guest is for.
+pub const MAX_PURPOSE: usize = 127;
+/// Most bytes of a class's name.
+pub const MAX_CLASS: usize = 31;
+/// Most classes of a policy, and most sets of them.
+pub const MAX_CLASSES: usize = 32;
+/// Most quotas.
+pub const MAX_QUOTAS: usize = MAX_GUESTS;
 /// Most bytes of a blob's name.
 pub const MAX_BLOB_NAME: usize = 255;
 
@@ -42,6 +50,12 @@ pub const MEMORY_RULE: &str = "a multiple of 2 MiB from 4 MiB to 512 GiB";
 pub const COMMAND_LINE_RULE: &str = "at most 2047 bytes, none of them NUL";
 /// What [`is_owner`] wants, for messages.
 pub const OWNER_RULE: &str = "1 to 63 bytes without control characters";
+/// What [`is_purpose`] wants, for messages.
+pub const PURPOSE_RULE: &str = "1 to 127 bytes without control characters";
+/// What [`is_class`] wants, for messages.
+pub const CLASS_RULE: &str = NAME_RULE;
+/// What an expiry is, for messages.
+pub const EXPIRY_RULE: &str = "the last day that it is needed, as in \"2027-12-31\", or \"never\"";
 /// What [`is_blob_name`] wants, for messages.
 pub const BLOB_NAME_RULE: &str = "1 to 255 bytes without control characters";
 
@@ -74,6 +88,16 @@ pub fn is_command_line(line: &str) -> bool {
 /// Whether this can be an owner's name.
 pub fn is_owner(owner: &str) -> bool {
     is_label(owner, MAX_OWNER)
+}
+
+/// Whether this can say what a guest is for.
+pub fn is_purpose(purpose: &str) -> bool {
+    is_label(purpose, MAX_PURPOSE)
+}
+
+/// Whether this can be a class's name.
+pub fn is_class(class: &str) -> bool {
+    is_name(class)
 }
 
 /// Whether this can be a blob's name.

@@ -4,6 +4,7 @@ use crate::descriptor::{Blob, BlobIndex, Descriptor, Guest, Options};
 use crate::error::BundleError;
 use crate::header::{HEADER_LENGTH, Header, MAGIC, VERSION};
 use crate::limits::{BLOB_ALIGNMENT, MAX_DESCRIPTOR};
+use crate::policy::{Policy, Quota};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_operators::Operator;
@@ -23,6 +24,8 @@ impl Writer {
             descriptor: Descriptor {
                 options,
                 operators: Vec::new(),
+                policy: None,
+                quotas: Vec::new(),
                 guests: Vec::new(),
                 blobs: Vec::new(),
             },
@@ -46,6 +49,16 @@ impl Writer {
     /// Adds somebody who may sign in.
     pub fn add_operator(&mut self, operator: Operator) {
         self.descriptor.operators.push(operator);
+    }
+
+    /// Says which guests may be together.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.descriptor.policy = Some(policy);
+    }
+
+    /// Limits what an owner may have.
+    pub fn add_quota(&mut self, quota: Quota) {
+        self.descriptor.quotas.push(quota);
     }
 
     /// Adds a guest, whose blobs are to come from [`add_blob`](Self::add_blob) of this writer.

@@ -2,22 +2,39 @@
 
 use super::table::{Reader, Section, Setting};
 use super::{Guest, Input, Source, size};
-use bulkhead_manifest::{Cores, KernelKind, Restart, Start, limits};
+use bulkhead_manifest::{Cores, KernelKind, OnExpiry, Restart, Start, Tenure, limits};
 use toml::de::{DeTable, DeValue};
 
 /// The keys of a `[[guest]]`, in the order in which the reference lists them.
-pub const KEYS: [&str; 10] =
-    ["name", "cores", "memory", "kernel", "kind", "initrd", "cmdline", "owner", "restart", "start"];
+pub const KEYS: [&str; 14] = [
+    "name",
+    "cores",
+    "memory",
+    "kernel",
+    "kind",
+    "initrd",
+    "cmdline",
+    "owner",
+    "purpose",
+    "classification",
+    "expires",
+    "on_expiry",
+    "restart",
+    "start",
+];
 
 /// What people who know other tools write, and the key it stands for.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("append", "cmdline"),
     ("autostart", "start"),
+    ("class", "classification"),
     ("cmd", "cmdline"),
     ("command-line", "cmdline"),
     ("command_line", "cmdline"),
     ("cpus", "cores"),
     ("vcpus", "cores"),
+    ("description", "purpose"),
+    ("expiry", "expires"),
     ("image", "kernel"),
     ("initramfs", "initrd"),
     ("mem", "memory"),
@@ -44,6 +61,8 @@ pub struct Found {
     pub name: Option<(String, usize)>,
     /// The cores, and the byte in the text where they stand.
     pub cores: Option<(Cores, usize)>,
+    /// The byte where the classification stands, or the guest.
+    pub class_at: usize,
     /// The guest, if nothing is wrong with it.
     pub guest: Option<Guest>,
 }
@@ -79,9 +98,8 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
         let must = format!("a string of {}", limits::COMMAND_LINE_RULE);
         setting.string_that(limits::is_command_line, &must)
     });
-    let owner = optional(&section, "owner", |setting| {
-        setting.string_that(limits::is_owner, &format!("a string of {}", limits::OWNER_RULE))
-    });
+    let tenure = tenure(&section, at);
+    let class_at = section.get("classification").map_or(at, |setting| setting.span.start);
     let restart = optional(&section, "restart", |setting| {
         setting.one_of(&[
             ("never", Restart::Never),
@@ -106,13 +124,43 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
             kind: kind?,
             initrd: initrd?,
             command_line: command_line?.unwrap_or_default(),
-            owner: owner?,
+            tenure: tenure?,
             restart: restart?.unwrap_or_default(),
             start: start?.unwrap_or_default(),
         })
     };
     let guest = guest();
-    Found { label: section.label, name: name_at, cores: cores_at, guest }
+    Found { label: section.label, name: name_at, cores: cores_at, class_at, guest }
+}
+
+/// Whose it is, what for, and until when.
+fn tenure(section: &Section<'_, '_, '_>, at: usize) -> Option<Tenure> {
+    let text = |key, example, keeps: fn(&str) -> bool, rule: &str| {
+        let setting = section.require(key, at, example)?;
+        setting.string_that(keeps, &format!("a string of {rule}, for example {example}"))
+    };
+    let owner = text("owner", "\"Web team\"", limits::is_owner, limits::OWNER_RULE);
+    let purpose =
+        text("purpose", "\"The shop's database\"", limits::is_purpose, limits::PURPOSE_RULE);
+    let classification =
+        text("classification", "\"internal\"", limits::is_class, limits::CLASS_RULE);
+    let expires = section.require("expires", at, "\"2027-12-31\"").and_then(|setting| {
+        let expiry = setting.string(limits::EXPIRY_RULE)?.parse();
+        if expiry.is_err() {
+            setting.report(limits::EXPIRY_RULE);
+        }
+        expiry.ok()
+    });
+    let on_expiry = optional(section, "on_expiry", |setting| {
+        setting.one_of(&[("report", OnExpiry::Report), ("stop", OnExpiry::Stop)])
+    });
+    Some(Tenure {
+        owner: owner?,
+        purpose: purpose?,
+        classification: classification?,
+        expires: expires?,
+        on_expiry: on_expiry?.unwrap_or_default(),
+    })
 }
 
 /// `Some(None)` where the key is absent, `None` where its value is wrong and was reported.
@@ -152,7 +200,7 @@ fn cores(setting: &Setting<'_, '_, '_>) -> Option<Cores> {
 }
 
 /// A whole number that is not negative and not above 2^32 - 1.
-fn whole(value: &DeValue<'_>) -> Option<u32> {
+pub(super) fn whole(value: &DeValue<'_>) -> Option<u32> {
     let integer = value.as_integer()?;
     u32::from_str_radix(integer.as_str(), integer.radix()).ok()
 }

@@ -2,6 +2,7 @@
 
 mod guest;
 mod operator;
+mod policy;
 mod size;
 mod table;
 #[cfg(test)]
@@ -9,7 +10,8 @@ mod tests;
 
 use crate::error::{ManifestError, Place, Problem};
 use bulkhead_manifest::{
-    Cores, DoesNotFit, KernelKind, Operator, Requirements, Restart, Start, limits,
+    Cores, DoesNotFit, KernelKind, Operator, Policy, Quota, Requirements, Restart, Start, Subject,
+    Tenure, limits,
 };
 use bulkhead_operators::MAX_OPERATORS;
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ use toml::de::{DeTable, DeValue};
 pub struct Manifest {
     path: PathBuf,
     operators: Vec<Operator>,
+    policy: Option<Policy>,
+    quotas: Vec<Quota>,
     guests: Vec<Guest>,
 }
 
@@ -42,8 +46,8 @@ pub struct Guest {
     pub initrd: Option<Input>,
     /// See [`limits::is_command_line`]; may be empty.
     pub command_line: String,
-    /// See [`limits::is_owner`].
-    pub owner: Option<String>,
+    /// Whose it is, what for, and until when.
+    pub tenure: Tenure,
     /// When the guest is started again.
     pub restart: Restart,
     /// When it is started first.
@@ -101,8 +105,21 @@ impl Source {
     }
 }
 
+impl Guest {
+    /// What policy and quotas ask of it.
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            name: &self.name,
+            owner: &self.tenure.owner,
+            classification: &self.tenure.classification,
+            cores: self.cores.count(),
+            memory: self.memory,
+        }
+    }
+}
+
 /// The tables of a manifest.
-const TABLES: [&str; 2] = ["guest", "operator"];
+const TABLES: [&str; 4] = ["guest", "operator", "policy", "quota"];
 
 impl Manifest {
     /// Reads and checks the manifest in a file.
@@ -135,12 +152,15 @@ impl Manifest {
             ManifestError::new(path, vec![Problem { place, message }])
         })?;
         let reader = Reader::new(text, path.parent().unwrap_or(Path::new("")));
-        let guests = guests(&reader, document.get_ref());
+        let policy = policy::policy(&reader, document.get_ref());
+        let quotas = policy::quotas(&reader, document.get_ref());
         let operators = operators(&reader, document.get_ref());
+        let guests = guests(&reader, document.get_ref(), policy.as_ref(), &quotas);
         let problems = reader.into_problems();
         match guests {
             Some(guests) if problems.is_empty() => {
-                Ok(Self { path: path.to_owned(), operators, guests })
+                let quotas = quotas.into_iter().map(|(quota, _)| quota).collect();
+                Ok(Self { path: path.to_owned(), operators, policy, quotas, guests })
             }
             _ => Err(ManifestError::new(path, problems)),
         }
@@ -154,6 +174,16 @@ impl Manifest {
     /// Who may sign in, in the order of the file.
     pub fn operators(&self) -> &[Operator] {
         &self.operators
+    }
+
+    /// Which guests may be together; without it all may.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// How much owners may have.
+    pub fn quotas(&self) -> &[Quota] {
+        &self.quotas
     }
 
     /// The guests, in the order of the file, which is the order in which they start.
@@ -223,7 +253,12 @@ fn operators(reader: &Reader<'_>, document: &DeTable<'_>) -> Vec<Operator> {
 }
 
 /// The guests, or `None` when one or more could not be read, which the reader then knows about.
-fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
+fn guests(
+    reader: &Reader<'_>,
+    document: &DeTable<'_>,
+    policy: Option<&Policy>,
+    quotas: &[(Quota, usize)],
+) -> Option<Vec<Guest>> {
     for (key, value) in document {
         if !TABLES.contains(&key.get_ref().as_ref()) {
             let hint = table::did_you_mean(
@@ -234,13 +269,15 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
                     ("vm", "guest"),
                     ("operators", "operator"),
                     ("user", "operator"),
+                    ("quotas", "quota"),
+                    ("policies", "policy"),
                 ],
             );
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             reader.report(
                 key.span().start,
                 format!(
-                    "unknown {what} \"{}\"{hint}; the tables of a manifest are [[guest]] and [[operator]]",
+                    "unknown {what} \"{}\"{hint}; the tables of a manifest are [[guest]], [[operator]], [policy] and [[quota]]",
                     key.get_ref().escape_debug()
                 ),
             );
@@ -262,7 +299,7 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
         reader.report(value.span().start, format!("{count} guests, at most {max} are allowed"));
     }
 
-    let mut guests = Vec::new();
+    let (mut guests, mut classes_at) = (Vec::new(), Vec::new());
     let mut lines = BTreeMap::new();
     let mut owners: BTreeMap<u32, (String, usize)> = BTreeMap::new();
     for (position, entry) in (1..).zip(entries) {
@@ -294,7 +331,11 @@ fn guests(reader: &Reader<'_>, document: &DeTable<'_>) -> Option<Vec<Guest>> {
                 }
             }
         }
-        guests.extend(found.guest);
+        if let Some(guest) = found.guest {
+            guests.push(guest);
+            classes_at.push(found.class_at);
+        }
     }
+    policy::check(reader, policy, quotas, &guests, &classes_at);
     Some(guests)
 }

@@ -1,5 +1,5 @@
 use super::*;
-use bulkhead_manifest::Role;
+use bulkhead_manifest::{Expiry, OnExpiry, Role};
 
 const GOOD: &str = r#"
 # The web server and its helper.
@@ -11,6 +11,10 @@ kernel = { debian = "linux-image-cloud-amd64" }
 initrd = { busybox = "init.sh" }
 cmdline = "console=ttyS0 quiet"
 owner = "Web team"
+purpose = "The shop"
+classification = "public"
+expires = "2027-12-31"
+on_expiry = "stop"
 restart = "on-reset"
 start = "by-hand"
 
@@ -20,7 +24,23 @@ cores = 0x1
 memory = "16 MiB"
 kernel = "probe.elf"
 kind = "elf64"
+owner = "Web team"
+purpose = "Looks whether the shop is there"
+classification = "internal"
+expires = "never"
 "#;
+
+/// What every guest needs besides what it runs on.
+const TENURE: [(&str, &str); 4] = [
+    ("owner", "\"me\""),
+    ("purpose", "\"a test\""),
+    ("classification", "\"internal\""),
+    ("expires", "\"never\""),
+];
+
+/// The same as lines of a manifest.
+const TENURE_LINES: &str =
+    "owner = \"me\"\npurpose = \"a test\"\nclassification = \"internal\"\nexpires = \"never\"\n";
 
 fn parse(text: &str) -> Result<Manifest, ManifestError> {
     Manifest::parse(text, Path::new("/m/demo.toml"))
@@ -46,6 +66,8 @@ fn with(key: &str, value: &str) -> String {
     if !value.is_empty() {
         lines.push(format!("{key} = {value}"));
     }
+    // Behind the key, so that it stands where it would without them.
+    lines.extend(TENURE.iter().filter(|(k, _)| *k != key).map(|(k, v)| format!("{k} = {v}")));
     let mut messages = messages(&format!("[[guest]]\n{}\n", lines.join("\n")));
     assert_eq!(messages.len(), 1, "{messages:?}");
     messages.remove(0)
@@ -66,16 +88,25 @@ fn a_good_manifest() {
     );
     assert_eq!(web.command_line, "console=ttyS0 quiet");
     assert_eq!(
-        (web.owner.as_deref(), web.restart, web.start, web.kind),
-        (Some("Web team"), Restart::OnReset, Start::ByHand, None)
+        (web.tenure.owner.as_str(), web.restart, web.start, web.kind),
+        ("Web team", Restart::OnReset, Start::ByHand, None)
+    );
+    assert_eq!(
+        (web.tenure.purpose.as_str(), web.tenure.classification.as_str()),
+        ("The shop", "public")
+    );
+    assert_eq!(
+        (web.tenure.expires.to_string().as_str(), web.tenure.on_expiry),
+        ("2027-12-31", OnExpiry::Stop)
     );
     assert_eq!(probe.kernel.source, Source::File("/m/probe.elf".into()));
     assert_eq!(probe.cores, Cores::Count(1));
     assert_eq!((probe.kind, &probe.initrd), (Some(KernelKind::Elf64), &None));
     assert_eq!(
-        (probe.command_line.as_str(), &probe.owner, probe.restart, probe.start),
-        ("", &None, Restart::Never, Start::AtBoot)
+        (probe.command_line.as_str(), probe.restart, probe.start),
+        ("", Restart::Never, Start::AtBoot)
     );
+    assert_eq!((probe.tenure.expires, probe.tenure.on_expiry), (Expiry::Never, OnExpiry::Report));
     assert_eq!(
         (manifest.requirements().cores(), manifest.requirements().memory()),
         (3, (1 << 30) + (16 << 20))
@@ -121,8 +152,8 @@ fn names_of_files_are_printable_and_short() {
 
 #[test]
 fn unknown_keys() {
-    let keys =
-        "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, restart, start";
+    let keys = "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, purpose, classification, \
+         expires, on_expiry, restart, start";
     assert_eq!(
         with("memroy", "1"),
         format!("6:1: guest \"web\": unknown key \"memroy\" (did you mean \"memory\"?); {keys}")
@@ -140,9 +171,9 @@ fn unknown_keys() {
     assert_eq!(
         messages(&format!("color = 1\n[machine]\n[guets]\n{GOOD}")),
         [
-            "1:1: unknown key \"color\"; the tables of a manifest are [[guest]] and [[operator]]",
-            "2:2: unknown table \"machine\"; the tables of a manifest are [[guest]] and [[operator]]",
-            "3:2: unknown table \"guets\" (did you mean \"guest\"?); the tables of a manifest are [[guest]] and [[operator]]",
+            "1:1: unknown key \"color\"; the tables of a manifest are [[guest]], [[operator]], [policy] and [[quota]]",
+            "2:2: unknown table \"machine\"; the tables of a manifest are [[guest]], [[operator]], [policy] and [[quota]]",
+            "3:2: unknown table \"guets\" (did you mean \"guest\"?); the tables of a manifest are [[guest]], [[operator]], [policy] and [[quota]]",
         ]
     );
 }
@@ -165,7 +196,7 @@ fn names() {
 fn two_guests_of_one_name() {
     assert_eq!(
         messages(&GOOD.replace("\"probe\"", "\"web\"")),
-        ["15:8: guest \"web\": the guest in line 4 has this name too; names are unique"]
+        ["19:8: guest \"web\": the guest in line 4 has this name too; names are unique"]
     );
     // Found even where the guest has other faults.
     let text = GOOD.replace("\"probe\"", "\"web\"").replace("0x1", "0");
@@ -218,7 +249,7 @@ fn cores_by_number() {
 #[test]
 fn one_core_for_two_guests() {
     let text = GOOD.replace("cores = 2", "cores = [3, 1]").replace("0x1\n", "[2, 3]\n");
-    let message = "16:9: guest \"probe\": cores = [2, 3]: core 3 is named by guest \"web\" in line 5 too; \
+    let message = "20:9: guest \"probe\": cores = [2, 3]: core 3 is named by guest \"web\" in line 5 too; \
                    a core belongs to one guest";
     assert_eq!(messages(&text), [message]);
     // Found even where the guest has other faults.
@@ -293,7 +324,27 @@ fn the_other_keys() {
         ),
         ("cmdline", "[\"quiet\"]", "a string of at most 2047 bytes, none of them NUL"),
         ("cmdline", r#""a\u0000b""#, "a string of at most 2047 bytes, none of them NUL"),
-        ("owner", r#""\u001b[2J""#, "a string of 1 to 63 bytes without control characters"),
+        (
+            "owner",
+            r#""\u001b[2J""#,
+            "a string of 1 to 63 bytes without control characters, for example \"Web team\"",
+        ),
+        (
+            "classification",
+            "\"Top secret\"",
+            "a string of 1 to 31 characters from a-z, 0-9 and '-', the first not '-', for example \"internal\"",
+        ),
+        (
+            "expires",
+            "\"2027-02-29\"",
+            "the last day that it is needed, as in \"2027-12-31\", or \"never\"",
+        ),
+        (
+            "expires",
+            "2027-02-28",
+            "the last day that it is needed, as in \"2027-12-31\", or \"never\"",
+        ),
+        ("on_expiry", "\"kill\"", "\"report\" or \"stop\""),
         ("restart", "true", "\"never\" or \"on-reset\" or \"on-fault\" or \"always\""),
         ("restart", "\"often\"", "\"never\" or \"on-reset\" or \"on-fault\" or \"always\""),
         ("start", "false", "\"at-boot\" or \"by-hand\""),
@@ -330,10 +381,13 @@ fn no_guest_at_all() {
 
 #[test]
 fn everything_wrong_is_told_at_once_in_the_order_of_lines() {
-    let text = "[[guest]]\nname = \"a\"\nram = 1\ncores = 0\nmemory = \"1 MB\"\nkernel = 3\n[[guest]]\nname = \"b\"\n";
+    let text = format!(
+        "[[guest]]\nname = \"a\"\nram = 1\ncores = 0\nmemory = \"1 MB\"\nkernel = 3\n{TENURE_LINES}\
+         [[guest]]\nname = \"b\"\n{TENURE_LINES}"
+    );
     let lines: Vec<_> =
-        messages(text).iter().map(|m| m.split(':').next().unwrap().to_owned()).collect();
-    assert_eq!(lines, ["3", "4", "5", "6", "7", "7", "7"]);
+        messages(&text).iter().map(|m| m.split(':').next().unwrap().to_owned()).collect();
+    assert_eq!(lines, ["3", "4", "5", "6", "11", "11", "11"]);
 }
 
 #[test]
@@ -418,6 +472,8 @@ fn the_reference_is_true() {
         limits::MEMORY_RULE,
         limits::COMMAND_LINE_RULE,
         limits::OWNER_RULE,
+        limits::PURPOSE_RULE,
+        limits::EXPIRY_RULE,
     ] {
         assert!(reference.contains(rule), "docs/manifest.md lacks the rule: {rule}");
     }
@@ -473,4 +529,80 @@ fn operators_are_read() {
     );
     let hint = one("[[operators]]\nname = \"anna\"\n");
     assert!(hint.contains("(did you mean \"operator\"?)"), "{hint}");
+}
+
+#[test]
+fn policy_and_quotas_are_kept() {
+    let with = |tables: &str| format!("{GOOD}\n{tables}");
+    let policy = "[policy]\nclasses = [\"public\", \"internal\", \"secret\"]\n\
+                  together = [[\"public\", \"internal\"]]\n";
+    let quota = "[[quota]]\nowner = \"Web team\"\ncores = 3\nmemory = \"2 GiB\"\nguests = 2\n";
+    let manifest = parse(&with(&format!("{policy}{quota}"))).unwrap();
+    assert_eq!(manifest.policy().unwrap().together, [0b011]);
+    assert_eq!(
+        manifest.quotas(),
+        [Quota {
+            owner: "Web team".into(),
+            cores: Some(3),
+            memory: Some(2 << 30),
+            guests: Some(2)
+        }]
+    );
+    let one = |tables: &str| {
+        let mut messages = messages(&with(tables));
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        messages.remove(0)
+    };
+    let apart = one("[policy]\nclasses = [\"public\", \"internal\"]\n");
+    assert_eq!(
+        apart,
+        "26:18: guests \"web\" (public) and \"probe\" (internal) may not be on one machine: policy: \
+         no set of together has both \"public\" and \"internal\""
+    );
+    let unknown = one("[policy]\nclasses = [\"public\"]\n");
+    assert!(
+        unknown.contains(
+            "guest \"probe\": classification = \"internal\": the policy's classes are public"
+        ),
+        "{unknown}"
+    );
+    let set = one(
+        "[policy]\nclasses = [\"public\", \"internal\"]\ntogether = [[\"public\", \"secret\"]]\n",
+    );
+    assert!(
+        set.contains("together = [[\"public\", \"secret\"]]: must be a list of at most 32 sets"),
+        "{set}"
+    );
+    let few = one(&quota.replace("cores = 3", "cores = 2"));
+    assert!(few.ends_with("guest \"probe\" is too much for its owner \"Web team\": 3 cores would be in use, and the quota is 2 cores"), "{few}");
+    assert!(
+        one("[[quota]]\nowner = \"x\"\n")
+            .ends_with("quota of \"x\" limits nothing; give it cores, memory or guests")
+    );
+    assert!(
+        one("[[policy]]\nclasses = []\n")
+            .ends_with("write [policy] in single brackets; a manifest has one at the most")
+    );
+    assert!(
+        one("[quota]\nowner = \"x\"\n")
+            .ends_with("write [[quota]] in double brackets, one for each owner")
+    );
+    assert!(
+        one("[[quota]]\nowner = \"x\"\ncores = \"2\"\n")
+            .ends_with("quota 1: cores = \"2\": must be a whole number, for example 4")
+    );
+}
+
+#[test]
+fn a_guest_that_nobody_answers_for_is_refused() {
+    for (key, line) in [
+        ("owner", "owner = \"Web team\""),
+        ("purpose", "purpose = \"The shop's database\""),
+        ("classification", "classification = \"internal\""),
+        ("expires", "expires = \"2027-12-31\""),
+    ] {
+        let expected =
+            format!("1:1: guest \"web\": \"{key}\" is missing; write for example {line}");
+        assert_eq!(with(key, ""), expected);
+    }
 }

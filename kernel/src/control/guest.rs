@@ -15,10 +15,11 @@ use crate::guest::startup::Started;
 use crate::guest::statistics::Grouped;
 use crate::guest::stop::{Fault, Stop};
 use alloc::sync::Arc;
+use bulkhead_manifest::{OnExpiry, Tenure};
 use bulkhead_plan::footprint::{KIB, Own};
 use core::fmt;
 use core::sync::atomic::AtomicU32;
-use log::{error, info};
+use log::{error, info, warn};
 use spin::{Mutex, MutexGuard, Once};
 
 /// A guest does not start.
@@ -56,6 +57,8 @@ pub struct Guest {
     wanted: Wanted,
     /// What is to be said of its first start, once it has been.
     boot: Option<Boot>,
+    /// It has been said that it has expired.
+    expiry_said: bool,
 }
 
 /// What follows a run.
@@ -97,12 +100,16 @@ impl Guest {
             due: 0,
             wanted: Wanted::Policy,
             boot: None,
+            expiry_said: false,
         }
     }
 
-    /// Starts it as the machine boots, if the manifest wants that.
+    /// Starts it as the machine boots, if the manifest wants that, and it is still needed.
     pub fn boot(&mut self, boot: Boot) {
-        if self.placed.at_boot {
+        self.report_expiry();
+        if !self.may_run() {
+            error!("guest {}: not started: {}", self.name(), Refusal::Expired);
+        } else if self.placed.at_boot {
             self.boot = Some(boot);
             self.launch();
         } else {
@@ -125,6 +132,9 @@ impl Guest {
     /// # Errors
     /// Why not.
     pub fn start(&mut self) -> Result<(), Refusal> {
+        if !self.may_run() {
+            return Err(Refusal::Expired);
+        }
         if self.life.after(Event::Start).is_none() {
             return Err(Refusal::Life(self.life));
         }
@@ -138,6 +148,9 @@ impl Guest {
     /// # Errors
     /// Why not.
     pub fn restart(&mut self) -> Result<(), Refusal> {
+        if !self.may_run() {
+            return Err(Refusal::Expired);
+        }
         if !self.life.is_active() {
             return self.start();
         }
@@ -146,8 +159,37 @@ impl Guest {
         Ok(())
     }
 
-    /// To be called now and then: sees that it has been entered, and starts it again when it is time.
+    /// Whether the last day on which it is needed has passed.
+    pub fn has_expired(&self) -> bool {
+        self.placed.tenure.expires.is_past(self.placed.clock.now().unix_seconds)
+    }
+
+    /// Whether it may run: no longer if it has expired and is to be stopped then.
+    pub fn may_run(&self) -> bool {
+        self.placed.tenure.on_expiry != OnExpiry::Stop || !self.has_expired()
+    }
+
+    /// Says once that it has expired.
+    fn report_expiry(&mut self) {
+        if !self.expiry_said && self.has_expired() {
+            self.expiry_said = true;
+            let Tenure { owner, expires, .. } = &self.placed.tenure;
+            warn!("guest {}: has expired: {owner} needed it until {expires}", self.name());
+            audit::record("guest", format_args!("{} has expired", self.name()));
+        }
+    }
+
+    /// To be called now and then: sees that it has been entered, starts it again when it is time, and stops it when its day
+    /// has passed.
     pub fn look_after(&mut self) {
+        self.report_expiry();
+        // What is in quarantine is kept for whoever looks into it.
+        let stays = self.life == Life::Quarantined || self.wanted == Wanted::Stop;
+        if self.expiry_said && self.life.is_alive() && !stays && !self.may_run() {
+            info!("guest {}: is stopped: it has expired", self.name());
+            // One that is alive can be stopped.
+            let _ = self.stop();
+        }
         match self.life {
             Life::Starting => self.look_for_its_start(),
             Life::Waiting if reached(self.due) => self.launch(),
@@ -381,7 +423,8 @@ impl Guest {
                 (Ended::PoweredOff, None)
             }
             Some(Ok(Stop::Ordered)) | None => {
-                info!("guest {name}: stopped by the operator");
+                let why = if self.may_run() { "by the operator" } else { "as it has expired" };
+                info!("guest {name}: stopped {why}");
                 (Ended::Stopped, None)
             }
             Some(Ok(Stop::Abandoned)) => {
@@ -456,6 +499,8 @@ pub enum Refusal {
     Moves(Life),
     /// It has only so many processors.
     Processors(u32),
+    /// Its last day has passed, and its manifest says that it is not to run any more.
+    Expired,
 }
 
 impl fmt::Display for Refusal {
@@ -467,6 +512,9 @@ impl fmt::Display for Refusal {
                 write!(f, "has no such processor; they are 0 to {}", count.saturating_sub(1))
             }
             Self::NotStarted => f.write_str("cannot be started"),
+            Self::Expired => f.write_str(
+                "has expired, and on_expiry is \"stop\"; write an image with a later day in its manifest",
+            ),
             Self::NotYet => f.write_str("is being started, and will stand still then"),
         }
     }

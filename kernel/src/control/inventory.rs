@@ -8,7 +8,7 @@ use crate::guest::examine::{self, Answer, Question};
 use crate::guest::statistics::Grouped;
 use alloc::format;
 use alloc::string::String;
-use bulkhead_manifest::Size;
+use bulkhead_manifest::{Size, Tenure};
 use core::fmt;
 
 /// Widths of the columns of `list` that depend on the guests.
@@ -46,7 +46,7 @@ pub fn list_head(Columns { name, cores }: Columns) {
 /// Answers `list` for a guest: what is typed goes to the one with a star.
 pub fn list(guest: &Guest, attached: bool, Columns { name, cores }: Columns) {
     answer(format_args!(
-        "{} {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} {}",
+        "{} {:name$} {:<11} {:cores$} {:>9} {:>10} {:>14} {}{}",
         if attached { '*' } else { ' ' },
         guest.name(),
         guest.life(),
@@ -54,7 +54,8 @@ pub fn list(guest: &Guest, attached: bool, Columns { name, cores }: Columns) {
         format!("{}", Size(guest.memory())),
         guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
         format!("{}", Grouped(guest.shared().exits().count())),
-        guest.placed().owner.as_deref().unwrap_or("-"),
+        guest.placed().tenure.owner,
+        if guest.has_expired() { ", expired" } else { "" },
     ));
 }
 
@@ -62,7 +63,13 @@ pub fn list(guest: &Guest, attached: bool, Columns { name, cores }: Columns) {
 pub fn info(guest: &Guest) {
     let placed = guest.placed();
     let exits = guest.shared().exits();
-    answer(format_args!("  owner {}", placed.owner.as_deref().unwrap_or("-")));
+    let Tenure { owner, purpose, classification, expires, on_expiry } = &placed.tenure;
+    answer(format_args!("  owner {owner}, purpose {purpose}"));
+    let expired = if guest.has_expired() { ", has expired" } else { "" };
+    answer(format_args!(
+        "  classification {classification}, expires {expires}, on_expiry {}{expired}",
+        on_expiry.name()
+    ));
     answer(format_args!("  cores {}", names(guest.cores().iter().map(|core| core.index))));
     answer(format_args!("  memory {}", Size(guest.memory())));
     answer(format_args!("  command line {}", placed.command_line.escape_debug()));
@@ -106,7 +113,7 @@ pub fn list_json(guest: &Guest, attached: bool) {
     let exits = guest.shared().exits();
     answer(format_args!(
         "{{\"name\":{},\"state\":{},\"attached\":{attached},\"cores\":[{}],\"memory\":{},\"uptime\":{},\"exits\":{},\
-         \"exit_ticks\":{},\"owner\":{}}}",
+         \"exit_ticks\":{},\"owner\":{},\"expired\":{}}}",
         Json(guest.name()),
         Json(&format!("{}", guest.life())),
         list_with(",", guest.cores().iter().map(|core| core.index)),
@@ -114,15 +121,21 @@ pub fn list_json(guest: &Guest, attached: bool) {
         guest.uptime().map_or_else(|| "null".into(), |seconds| format!("{seconds}")),
         exits.count(),
         exits.ticks(),
-        OrNull(guest.placed().owner.as_deref().map(Json)),
+        Json(&guest.placed().tenure.owner),
+        guest.has_expired(),
     ));
 }
 
 /// Answers `inventory` for a guest: what it is made of, running or not.
 pub fn inventory(guest: &Guest) {
     let placed = guest.placed();
-    let owner = placed.owner.as_deref().unwrap_or("-");
-    answer(format_args!("{}: {}, owner {owner}", guest.name(), guest.life()));
+    let Tenure { owner, purpose, classification, expires, .. } = &placed.tenure;
+    let expired = if guest.has_expired() { ", has expired" } else { "" };
+    answer(format_args!(
+        "{}: {}, owner {owner}, {classification}, expires {expires}{expired}: {purpose}",
+        guest.name(),
+        guest.life()
+    ));
     let file = |what, file: &File| {
         answer(format_args!("  {what:<12} {}  {}", Hex(&file.digest), file.name));
     };
@@ -141,12 +154,19 @@ pub fn inventory_json(guest: &Guest) {
         format!("{{\"name\":{},\"blake3\":\"{}\"}}", Json(&file.name), Hex(&file.digest))
     };
     let placed = guest.placed();
+    let Tenure { owner, purpose, classification, expires, on_expiry } = &placed.tenure;
     answer(format_args!(
-        "{{\"name\":{},\"state\":{},\"owner\":{},\"kernel\":{},\"initrd\":{},\
+        "{{\"name\":{},\"state\":{},\"owner\":{},\"purpose\":{},\"classification\":{},\"expires\":{},\
+         \"on_expiry\":\"{}\",\"expired\":{},\"kernel\":{},\"initrd\":{},\
          \"command_line\":{{\"text\":{},\"blake3\":\"{}\"}}}}",
         Json(guest.name()),
         Json(&format!("{}", guest.life())),
-        OrNull(placed.owner.as_deref().map(Json)),
+        Json(owner),
+        Json(purpose),
+        Json(classification),
+        Json(&format!("{expires}")),
+        on_expiry.name(),
+        guest.has_expired(),
         file(&placed.files.kernel),
         OrNull(placed.files.initrd.as_ref().map(file)),
         Json(&placed.command_line),

@@ -17,7 +17,11 @@ const QUEUE: usize = bulkhead_plan::footprint::CONTROL_QUEUE as usize;
 /// Most bytes that are said of one guest: its texts, where each byte of its command line may be escaped to six, and
 /// those of names to two, digests, and words between.
 const LONGEST_PIECE: usize = 6 * limits::MAX_COMMAND_LINE
-    + 2 * (2 * limits::MAX_BLOB_NAME + limits::MAX_OWNER + limits::MAX_NAME)
+    + 2 * (2 * limits::MAX_BLOB_NAME
+        + limits::MAX_OWNER
+        + limits::MAX_PURPOSE
+        + limits::MAX_CLASS
+        + limits::MAX_NAME)
     + 1024;
 /// While more bytes than these wait, frames that cannot be used are counted alone.
 const MOST_BEFORE_UNUSABLE: usize = 256;

@@ -9,7 +9,7 @@ use crate::memory::address_space::{MapFailed, Window};
 use crate::memory::{FramePool, FrameRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart, Start};
+use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart, Start, Tenure};
 use bulkhead_plan::footprint::{Demand, Footprint, Own};
 use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
@@ -26,8 +26,8 @@ pub struct Placed {
     pub restart: Restart,
     /// Whether it is started when the machine boots.
     pub at_boot: bool,
-    /// Whom it belongs to.
-    pub owner: Option<String>,
+    /// Whose it is, what for, and until when.
+    pub tenure: Tenure,
     /// How its kernel is loaded.
     pub kind: Kind,
     /// What is known of its files.
@@ -147,7 +147,7 @@ pub fn place(
             cores,
             restart: guest.restart,
             at_boot: guest.start == Start::AtBoot,
-            owner: guest.owner.clone(),
+            tenure: guest.tenure.clone(),
             kind,
             files: Files {
                 kernel: file(bundle, guest.kernel)?,
@@ -221,7 +221,7 @@ pub fn demands(bundle: &Bundle<'_>) -> impl Iterator<Item = Demand> {
         Demand {
             cores: guest.cores.count(),
             memory: guest.memory,
-            text: guest.name.len() + kernel + guest.command_line.len(),
+            text: guest.name.len() + kernel + guest.command_line.len() + guest.tenure.text(),
         }
     })
 }

@@ -92,7 +92,8 @@ impl Service {
 
     fn is_over(&self) -> bool {
         let waited_for = |guest: &Guest| {
-            guest.life().is_alive() || (guest.life() == Life::Defined && !self.ending)
+            let startable = guest.life() == Life::Defined && guest.may_run() && !self.ending;
+            guest.life().is_alive() || startable
         };
         !self.guests.iter().any(waited_for)
     }

@@ -82,7 +82,8 @@ pub fn trials() -> Vec<Trial> {
 
 /// A manifest in which nothing is wrong but that its kernel is not there.
 const GOOD: &str = "[[guest]]\nname = \"one\"\ncores = 1\nmemory = \"16 MiB\"\n\
-                    kernel = \"missing.elf\"\n";
+                    kernel = \"missing.elf\"\nowner = \"tests\"\npurpose = \"a test\"\n\
+                    classification = \"test\"\nexpires = \"never\"\n";
 
 /// `cargo xtask image` refuses a manifest with this message, and writes no image.
 fn refused(manifest: &str, message: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_boot::Source;
-use bulkhead_tests::{Boot, program, program_as_elf32};
+use bulkhead_tests::{Boot, TENURE, program, program_as_elf32};
 use libtest_mimic::Trial;
 use xtask::guests;
 
@@ -47,7 +47,7 @@ fn gets_what_it_is_promised(name: &str, kernel: &Path, expected: &[&str]) -> Res
     // The RAM is 16 MiB but for what lies between 639 KiB and 1 MiB.
     let text = format!(
         "[[guest]]\nname = \"g\"\ncores = 1\nmemory = \"16 MiB\"\nkernel = '{}'\n\
-         initrd = \"module\"\ncmdline = \"a=b c\"\n",
+         initrd = \"module\"\ncmdline = \"a=b c\"\n{TENURE}",
         kernel.display()
     );
     let boot = Boot::of_text(name, &text)?;
@@ -69,9 +69,11 @@ const SCRIPT: &str = "#!/bin/sh\necho this is Linux $(uname -rv)\npoweroff -f\n"
 fn real_time_kernel_runs(name: &str) -> Result<()> {
     let boot = Boot::of_text(
         name,
-        "[[guest]]\nname = \"debian\"\ncores = 1\nmemory = \"128 MiB\"\n\
-         kernel = { debian = \"linux-image-rt-amd64\" }\ninitrd = { busybox = \"init\" }\n\
-         cmdline = \"console=ttyS0 cryptomgr.notests\"\n",
+        &format!(
+            "[[guest]]\nname = \"debian\"\ncores = 1\nmemory = \"128 MiB\"\n\
+             kernel = {{ debian = \"linux-image-rt-amd64\" }}\ninitrd = {{ busybox = \"init\" }}\n\
+             cmdline = \"console=ttyS0 cryptomgr.notests\"\n{TENURE}"
+        ),
     )?;
     std::fs::write(boot.machine.folder.join("init"), SCRIPT)?;
     let mut console = boot.start()?;
@@ -85,9 +87,11 @@ fn real_time_kernel_runs(name: &str) -> Result<()> {
 fn vmlinux_runs_by_pvh(name: &str) -> Result<()> {
     let boot = Boot::of_text(
         name,
-        "[[guest]]\nname = \"debian\"\ncores = 1\nmemory = \"128 MiB\"\nkernel = \"vmlinux\"\n\
-         kind = \"pvh\"\ninitrd = { busybox = \"init\" }\n\
-         cmdline = \"console=ttyS0 cryptomgr.notests\"\n",
+        &format!(
+            "[[guest]]\nname = \"debian\"\ncores = 1\nmemory = \"128 MiB\"\nkernel = \"vmlinux\"\n\
+             kind = \"pvh\"\ninitrd = {{ busybox = \"init\" }}\n\
+             cmdline = \"console=ttyS0 cryptomgr.notests\"\n{TENURE}"
+        ),
     )?;
     let package = "linux-image-cloud-amd64".to_string();
     let bzimage = std::fs::read(guests::resolve(&Source::Debian { package, file: None })?)?;

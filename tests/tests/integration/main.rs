@@ -17,6 +17,7 @@ mod partitions;
 mod plan;
 mod random;
 mod smp;
+mod sprawl;
 mod verbs;
 mod xapic;
 
@@ -46,6 +47,7 @@ fn main() {
         operators::trials(),
         partitions::trials(),
         smp::trials(),
+        sprawl::trials(),
         verbs::trials(),
         xapic::trials(),
         plan::trials(),

@@ -1,7 +1,7 @@
 //! memtest86+ as a guest: every byte of its memory is written and read many times over.
 
 use anyhow::{Result, ensure};
-use bulkhead_tests::{Boot, Console};
+use bulkhead_tests::{Boot, Console, TENURE};
 
 /// Bytes of guest memory that it tests: all but what lies between 640 KiB and 1 MiB.
 const TESTED: &str = "of 5.62MB]";
@@ -72,7 +72,7 @@ fn boot(name: &str, file: &str, cores: u32) -> Result<(Console, Screen)> {
     let text = format!(
         "[[guest]]\nname = \"memtest\"\ncores = {cores}\nmemory = \"6 MiB\"\n\
          kernel = {{ debian = \"memtest86+\", file = \"boot/{file}\" }}\n\
-         cmdline = \"console=ttyS0,115200 nopause nobench nosm\"\n"
+         cmdline = \"console=ttyS0,115200 nopause nobench nosm\"\n{TENURE}"
     );
     let mut boot = Boot::of_text(name, &text)?;
     boot.machine.cores = cores + 1;

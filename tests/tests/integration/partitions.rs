@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, program};
+use bulkhead_tests::{Boot, Console, TENURE, program};
 use libtest_mimic::Trial;
 
 use crate::{of, trial};
@@ -56,13 +56,13 @@ fn boot() -> Result<Boot> {
         format!(
             "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"160 MiB\"\n\
              kernel = {{ debian = \"linux-image-cloud-amd64\" }}\ninitrd = {{ busybox = '{}' }}\n\
-             cmdline = \"console=ttyS0 cryptomgr.notests nowatchdog\"\n\n",
+             cmdline = \"console=ttyS0 cryptomgr.notests nowatchdog\"\n{TENURE}\n",
             demo.display()
         )
     };
     let heart = format!(
         "[[guest]]\nname = \"heart\"\ncores = 1\nmemory = \"16 MiB\"\nkernel = '{}'\n\
-         cmdline = \"period={PERIOD} beats={BEATS}\"\n",
+         cmdline = \"period={PERIOD} beats={BEATS}\"\n{TENURE}",
         program("heartbeat")?.display()
     );
     let text = linux(LINUXES[0], 2) + &linux(LINUXES[1], 1) + &heart;

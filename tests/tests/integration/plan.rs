@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Finished, Guest, xtask};
+use bulkhead_tests::{Boot, Finished, Guest, TENURE, xtask};
 use libtest_mimic::Trial;
 
 use crate::trial;
@@ -65,7 +65,7 @@ pub fn trials() -> Vec<Trial> {
 fn manifest(cores: &[&str], kernel: &str) -> String {
     let guest = |(index, cores): (usize, &&str)| {
         format!(
-            "[[guest]]\nname = \"g{index}\"\ncores = {cores}\nmemory = \"16 MiB\"\nkernel = \"{kernel}\"\n"
+            "[[guest]]\nname = \"g{index}\"\ncores = {cores}\nmemory = \"16 MiB\"\nkernel = \"{kernel}\"\n{TENURE}"
         )
     };
     cores.iter().enumerate().map(guest).collect()

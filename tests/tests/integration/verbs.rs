@@ -114,7 +114,7 @@ fn verbs(name: &str) -> Result<()> {
 /// What exists, for people and for programs.
 fn inventory(console: &mut Console) -> Result<()> {
     let digest = blake3(&fs::read(program("echo")?)?);
-    answered(console, "inventory", "one: stopped, owner -")?;
+    answered(console, "inventory", "one: stopped, owner tests, test, expires never: a test")?;
     console.wait_for(&format!("console:   kernel       {digest}  echo\r\n"))?;
     let line = blake3(b"name=two");
     console.wait_for(&format!("console:   command line {line}  name=two\r\n"))?;
@@ -122,8 +122,9 @@ fn inventory(console: &mut Console) -> Result<()> {
         console,
         "inventory --json",
         &format!(
-            "{{\"name\":\"one\",\"state\":\"stopped\",\"owner\":null,\
-             \"kernel\":{{\"name\":\"echo\",\"blake3\":\"{digest}\"}},\"initrd\":null,"
+            "{{\"name\":\"one\",\"state\":\"stopped\",\"owner\":\"tests\",\
+             \"purpose\":\"a test\",\"classification\":\"test\",\"expires\":\"never\",\
+             \"on_expiry\":\"report\",\"expired\":false,\"kernel\":{{\"name\":\"echo\",\"blake3\":\"{digest}\"}},\"initrd\":null,"
         ),
     )?;
     let listed = console.control("list --json")?;

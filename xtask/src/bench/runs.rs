@@ -268,7 +268,8 @@ fn guest(
     let initrd = initrd.map_or(String::new(), |path| format!("initrd = '{}'\n", path.display()));
     format!(
         "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"{memory_mib} MiB\"\n\
-         kernel = '{}'\n{initrd}cmdline = \"{command_line}\"\n\n",
+         kernel = '{}'\n{initrd}cmdline = \"{command_line}\"\n\
+         owner = \"bench\"\npurpose = \"is measured\"\nclassification = \"public\"\nexpires = \"never\"\n\n",
         kernel.display()
     )
 }

@@ -63,7 +63,8 @@ mod tests {
     fn manifest(guests: &[(&str, &str)]) -> Manifest {
         let guest = |(index, (cores, memory)): (usize, &(&str, &str))| {
             format!(
-                "[[guest]]\nname = \"g{index}\"\ncores = {cores}\nmemory = \"{memory}\"\nkernel = \"k\"\n"
+                "[[guest]]\nname = \"g{index}\"\ncores = {cores}\nmemory = \"{memory}\"\nkernel = \"k\"\n\
+                 owner = \"me\"\npurpose = \"a test\"\nclassification = \"test\"\nexpires = \"never\"\n"
             )
         };
         let text: String = guests.iter().enumerate().map(guest).collect();

@@ -30,7 +30,7 @@ pub fn demands(manifest: &Manifest) -> impl Iterator<Item = Demand> {
         Demand {
             cores: guest.cores.count(),
             memory: guest.memory,
-            text: guest.name.len() + kernel.len() + guest.command_line.len(),
+            text: guest.name.len() + kernel.len() + guest.command_line.len() + guest.tenure.text(),
         }
     })
 }

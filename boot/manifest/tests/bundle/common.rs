@@ -1,7 +1,8 @@
 //! A small bundle, and the means to take one apart and close it again.
 
 use bulkhead_manifest::{
-    BlobIndex, Bundle, Cores, Descriptor, Guest, KernelKind, Options, Restart, Start, Writer,
+    BlobIndex, Bundle, Cores, Descriptor, Expiry, Guest, KernelKind, OnExpiry, Options, Restart,
+    Start, Tenure, Writer,
 };
 
 /// Where the header's fields are.
@@ -19,7 +20,13 @@ pub fn guest(name: &str, kernel: BlobIndex, initrd: Option<BlobIndex>) -> Guest 
         kernel,
         initrd,
         command_line: "console=ttyS0".into(),
-        owner: Some("web team".into()),
+        tenure: Tenure {
+            owner: "web team".into(),
+            purpose: "the shop".into(),
+            classification: "public".into(),
+            expires: Expiry::Never,
+            on_expiry: OnExpiry::Report,
+        },
         restart: Restart::Never,
         start: Start::AtBoot,
     }
@@ -35,7 +42,6 @@ pub fn small() -> Vec<u8> {
         kind: KernelKind::Elf64,
         restart: Restart::OnReset,
         start: Start::ByHand,
-        owner: None,
         cores: Cores::Numbers(vec![3, 2]),
         ..guest("probe", kernel, None)
     });

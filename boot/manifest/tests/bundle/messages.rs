@@ -2,8 +2,8 @@
 
 use crate::common::*;
 use bulkhead_manifest::{
-    Blob, BlobIndex, Bundle, BundleError, Cores, Descriptor, Guest, KernelKind, Options, Restart,
-    Writer,
+    Blob, BlobIndex, Bundle, BundleError, Cores, Descriptor, Expiry, Guest, KernelKind, OnExpiry,
+    Operator, Options, Policy, Quota, Restart, Role, Tenure, Writer,
 };
 
 fn message(bytes: &[u8]) -> String {
@@ -25,8 +25,8 @@ fn what_is_written_is_read() {
     let [linux, probe] = bundle.guests() else { panic!("two guests") };
     assert_eq!(*linux, guest("linux", BlobIndex(0), Some(BlobIndex(1))));
     assert_eq!(
-        (probe.kind, probe.restart, &probe.owner),
-        (KernelKind::Elf64, Restart::OnReset, &None)
+        (probe.kind, probe.restart, probe.tenure.expires),
+        (KernelKind::Elf64, Restart::OnReset, Expiry::Never)
     );
     assert_eq!((linux.cores.count(), probe.cores.numbers()), (1, [3, 2].as_slice()));
     assert_eq!(bundle.verify_blob(linux.kernel).unwrap(), b"a kernel");
@@ -190,8 +190,16 @@ fn guests_against_the_rules() {
             "guest 1 (\"probe\"): its command line of 2048 bytes must be at most 2047 bytes, none of them NUL",
         ),
         (
-            guest(|g| g.owner = Some(String::new())),
+            guest(|g| g.tenure.owner = String::new()),
             "guest 1 (\"probe\"): its owner must be 1 to 63 bytes without control characters",
+        ),
+        (
+            guest(|g| g.tenure.purpose = "x".repeat(128)),
+            "guest 1 (\"probe\"): its purpose must be 1 to 127 bytes without control characters",
+        ),
+        (
+            guest(|g| g.tenure.classification = "Top secret".into()),
+            "guest 1 (\"probe\"): its classification must be 1 to 31 characters from a-z, 0-9 and '-', the first not '-'",
         ),
         (
             guest(|g| g.kernel = BlobIndex(2)),
@@ -207,6 +215,27 @@ fn guests_against_the_rules() {
     assert_eq!(
         edited(|d| d.guests[0].cores = Cores::Numbers(vec![1, 2])),
         "guest 1 (\"probe\"): core 2 is named by guest \"linux\" too; a core belongs to one guest"
+    );
+    assert_eq!(
+        edited(|d| {
+            d.policy =
+                Some(Policy { classes: vec!["public".into(), "secret".into()], together: vec![] });
+            d.guests[1].tenure.classification = "secret".into();
+        }),
+        "guests \"linux\" (public) and \"probe\" (secret) may not be on one machine: policy: no set of together has both \"public\" and \"secret\""
+    );
+    let quota = Quota { owner: "web team".into(), cores: Some(2), memory: None, guests: None };
+    assert_eq!(
+        edited(|d| d.quotas.push(quota)),
+        "guest \"probe\" is too much for its owner \"web team\": 3 cores would be in use, and the quota is 2 cores"
+    );
+    assert_eq!(
+        edited(|d| d.operators.push(Operator {
+            name: "A".into(),
+            role: Role::Viewer,
+            hash: "x".into()
+        })),
+        "operator \"A\": a name must be 1 to 31 characters from a-z, 0-9, '-' and '.', the first a letter; `cargo xtask passwd` makes operators"
     );
     assert_eq!(
         edited(|d| d.guests.clear()),
@@ -248,8 +277,21 @@ fn the_largest_descriptor() {
     for i in 0..254_u32 {
         let kernel = writer.add_blob("k".repeat(255), i.to_le_bytes().to_vec());
         let initrd = writer.add_blob("i".repeat(255), (i + 1000).to_le_bytes().to_vec());
+        let quota = Quota {
+            owner: format!("{i:063}"),
+            cores: Some(u32::MAX),
+            memory: Some(u64::MAX),
+            guests: Some(u32::MAX),
+        };
+        writer.add_quota(quota);
         writer.add_guest(Guest {
-            owner: Some("o".repeat(63)),
+            tenure: Tenure {
+                owner: "o".repeat(63),
+                purpose: "p".repeat(127),
+                classification: "c".repeat(31),
+                expires: "9999-12-31".parse().map(Expiry::After).unwrap(),
+                on_expiry: OnExpiry::Stop,
+            },
             command_line: "c".repeat(2047),
             cores: if i == 0 { Cores::Numbers((1..=63).collect()) } else { Cores::Count(63) },
             ..guest(&format!("{i:031}"), kernel, Some(initrd))

@@ -1,0 +1,68 @@
+//! Guests that nobody needs any more, and guests that may not be together.
+
+use anyhow::{Result, ensure};
+use bulkhead_tests::{Boot, Console, Guest};
+use libtest_mimic::Trial;
+
+use crate::trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("sprawl::guests_that_have_expired_are_reported_or_not_started", expired),
+        trial("sprawl::guests_that_may_not_be_together_are_refused_at_boot", apart),
+    ]
+}
+
+fn answered(console: &mut Console, command: &str, answer: &str) -> Result<()> {
+    let said = console.control(command)?;
+    ensure!(said.starts_with(answer), "`{command}`: {said}");
+    Ok(())
+}
+
+fn expired(name: &str) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let guests = [
+        echo("needed").expiring("9999-12-31", "stop"),
+        echo("old").expiring("2020-02-29", "report"),
+        echo("over").expiring("2020-02-29", "stop"),
+    ];
+    let mut console = Boot::of_guests(name, &guests)?.start()?;
+    console.wait_for("warning: guest old: has expired: tests needed it until 2020-02-29\r\n")?;
+    console.wait_for("warning: guest over: has expired: tests needed it until 2020-02-29\r\n")?;
+    console.wait_for("error: guest over: not started: has expired, and on_expiry is \"stop\"")?;
+    console.guest("old")?.wait_for("old: ready\r\n")?;
+    answered(&mut console, "list", "  NAME   STATE ")?;
+    console.wait_for(" tests\r\n")?;
+    console.wait_for(" tests, expired\r\n")?;
+    console.wait_for(" tests, expired\r\n")?;
+    for verb in ["start", "restart"] {
+        let refused = format!("cannot {verb} guest over: it has expired, and on_expiry is");
+        answered(&mut console, &format!("{verb} over"), &refused)?;
+    }
+    answered(&mut console, "info over", "guest over is defined")?;
+    console.wait_for("classification test, expires 2020-02-29, on_expiry stop, has expired\r\n")?;
+    answered(&mut console, "stop needed", "guest needed is told to stop")?;
+    answered(&mut console, "stop old", "guest old is told to stop")?;
+    // The one that may not be started is not waited for.
+    console.expect_power_off(3)
+}
+
+fn apart(name: &str) -> Result<()> {
+    let hello = |name: &str| Guest::new("hello").named(name).classified("open");
+    let policy = "[policy]\nclasses = [\"open\", \"shut\"]\n\n";
+    let boot = Boot::of_guests_with(name, &[hello("one"), hello("two")], policy)?;
+    // The image writer refuses such guests: the second one's class is another in what it has written.
+    let mut console = boot.start_with(|bundle| {
+        let length =
+            bundle[12..16].iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let (header, rest) = bundle.split_at_mut(56);
+        let descriptor = &mut rest[..length];
+        if let Some(at) = descriptor.windows(4).rposition(|bytes| bytes == b"open") {
+            descriptor[at..at + 4].copy_from_slice(b"shut");
+        }
+        header[24..56].copy_from_slice(&bulkhead_manifest::digest(descriptor));
+    })?;
+    console.expect_refusal(&[
+        "guests \"one\" (open) and \"two\" (shut) may not be on one machine: policy: no set of together has both",
+    ])
+}
