@@ -241,7 +241,11 @@ impl Guest {
     }
 
     fn seconds_of_run(&self) -> u64 {
-        let ticks = cpu::rdtsc().wrapping_sub(self.started);
+        self.seconds_since(self.started)
+    }
+
+    fn seconds_since(&self, tsc: u64) -> u64 {
+        let ticks = cpu::rdtsc().wrapping_sub(tsc);
         ticks.checked_div(self.placed.clock.rates.tsc_hz).unwrap_or(0)
     }
 
@@ -255,12 +259,22 @@ impl Guest {
         &self.run.shared
     }
 
-    /// Its devices, unless one of its cores has died, perhaps with them locked.
+    /// Its devices, unless one of its cores has died, perhaps with them locked. It may die while they are waited for.
     pub fn platform(&self) -> Option<MutexGuard<'_, Platform>> {
-        if self.dead_core().is_some() {
-            self.shared().abandon();
+        loop {
+            let dead = self.dead_core().is_some();
+            if dead {
+                self.shared().abandon();
+            }
+            // Asked for after the look: what a core that is dead by then has locked stays so.
+            if let Some(platform) = self.shared().try_platform() {
+                return Some(platform);
+            }
+            if dead {
+                return None;
+            }
+            cpu::pause();
         }
-        self.shared().platform()
     }
 
     fn dead_core(&self) -> Option<&'static Core> {
@@ -473,7 +487,10 @@ impl Guest {
     }
 
     fn pause_before_restart(&mut self, cause: Cause) -> Option<u64> {
-        let pause = self.restarts.next(self.seconds_of_run(), cause);
+        // What its preparation took is no run: wiping a large memory may take a minute.
+        let entered = self.shared().startup.started();
+        let ran = entered.map_or(0, |started| self.seconds_since(started.at));
+        let pause = self.restarts.next(ran, cause);
         if pause.is_none() {
             error!(
                 "guest {}: stopped: {} restarts, and it never ran for {} s",
