@@ -55,10 +55,10 @@ impl Examination {
         }
     }
 
-    /// Answers, unless the question was withdrawn.
-    pub fn answer(&self, answer: Answer) {
+    /// A processor answers a question, unless that was withdrawn; another may have been asked since.
+    pub fn answer(&self, processor: u32, question: Question, answer: Answer) {
         let mut state = self.0.lock();
-        if matches!(*state, State::Asked(..)) {
+        if matches!(*state, State::Asked(to, asked) if (to, asked) == (processor, question)) {
             *state = State::Answered(answer);
         }
     }
@@ -94,7 +94,7 @@ mod tests {
         examination.ask(1, MEMORY);
         assert_eq!((examination.question(0), examination.question(1)), (None, Some(MEMORY)));
         assert!(examination.take().is_none());
-        examination.answer(Answer::Memory(Ok([7; BYTES])));
+        examination.answer(1, MEMORY, Answer::Memory(Ok([7; BYTES])));
         assert_eq!(examination.question(1), None);
         assert!(matches!(examination.take(), Some(Answer::Memory(Ok([7, ..])))));
         assert!(examination.take().is_none());
@@ -106,7 +106,21 @@ mod tests {
         examination.ask(0, Question::Registers);
         examination.withdraw();
         assert_eq!(examination.question(0), None);
-        examination.answer(Answer::Memory(Ok([0; BYTES])));
+        examination.answer(0, Question::Registers, Answer::Memory(Ok([0; BYTES])));
         assert!(examination.take().is_none());
+    }
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_that_to_another_question() {
+        let examination = Examination::default();
+        let other = Question::Memory(GuestPhysical::new(0x2000));
+        examination.ask(0, MEMORY);
+        examination.withdraw();
+        examination.ask(0, other);
+        examination.answer(0, MEMORY, Answer::Memory(Ok([1; BYTES])));
+        examination.answer(1, other, Answer::Memory(Ok([2; BYTES])));
+        assert!(examination.take().is_none());
+        examination.answer(0, other, Answer::Memory(Ok([3; BYTES])));
+        assert!(matches!(examination.take(), Some(Answer::Memory(Ok([3, ..])))));
     }
 }

@@ -253,9 +253,9 @@ impl Shared {
         None
     }
 
-    /// What is found for the service core's question.
-    pub fn answer(&self, answer: Answer) {
-        self.examination.answer(answer);
+    /// What a processor has found for the service core's question.
+    pub fn answer(&self, processor: u32, question: Question, answer: Answer) {
+        self.examination.answer(processor, question, answer);
     }
 
     /// The devices, if nobody else has them now.

@@ -213,7 +213,7 @@ impl Vcpu {
                 Answer::Memory(self.ram.read(at, &mut bytes).map(|()| bytes))
             }
         };
-        self.shared.answer(answer);
+        self.shared.answer(self.id, question, answer);
     }
 
     /// Brings this processor to the state after INIT and a start-up IPI (SDM Vol. 3A, table 10-1).
@@ -286,7 +286,15 @@ impl Vcpu {
             | ExitReason::Invept
             | ExitReason::Invvpid
             | ExitReason::Vmfunc
-            | ExitReason::Encls => Served::Inject(Exception::InvalidOpcode),
+            | ExitReason::Encls
+            | ExitReason::Enclv
+            | ExitReason::Pconfig
+            | ExitReason::Loadiwkey
+            | ExitReason::Umwait
+            | ExitReason::Tpause
+            // These two exit on a processor with TDX whatever the controls say.
+            | ExitReason::Seamcall
+            | ExitReason::Tdcall => Served::Inject(Exception::InvalidOpcode),
             ExitReason::PreemptionTimer => {
                 self.vmcs.cancel_exit();
                 self.due |= Due::ATTEND;
