@@ -12,7 +12,8 @@ use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
 use core::fmt;
 
 /// CS.L in a VMCS's access rights (SDM Vol. 3C, table 25-2).
-const RIGHTS_L: u64 = 1 << 13;
+/// The L bit of a code segment's access rights (SDM Vol. 3C, 25.4.1): 64-bit code, in IA-32e mode.
+pub const RIGHTS_L: u64 = 1 << 13;
 /// CS.D.
 const RIGHTS_D: u64 = 1 << 14;
 

@@ -3,7 +3,6 @@
 use super::super::apic::{Command, Delivery, Mode as ApicMode};
 use super::super::control_registers::{self, GeneralProtection, Mode};
 use super::super::cpuid::{self, Answers, GuestCpu};
-use super::super::mmio;
 use super::super::msr::{Accessor, Choice, Effect};
 use super::super::report;
 use super::super::stop::Stop;
@@ -168,7 +167,8 @@ impl Vcpu {
                 | self.vmcs.read(GuestField::CR0_SHADOW) & owned,
             cr4: self.vmcs.read(GuestField::CR4),
             efer: self.vmcs.read(GuestField::EFER),
-            cs_long: report::code_size(&self.vmcs) == mmio::CodeSize::Bits64,
+            // The bit itself: before long mode is on, no code counts as 64-bit code.
+            cs_long: self.vmcs.read(GuestField::CS_ACCESS_RIGHTS) & report::RIGHTS_L != 0,
             tss_16_bit: self.vmcs.read(GuestField::TR_ACCESS_RIGHTS) & TSS_TYPE == BUSY_TSS_16,
         };
         match control_registers::write_cr0(value, &mode) {
