@@ -45,10 +45,11 @@ const HEAP: u64 = (176 << 10) + CONTROL_QUEUE;
 const HEAP_OF_CORE: u64 = 1 << 10;
 /// Heap for a guest's run: queues of its serial port (16 KiB of output, 4 KiB of input), its other devices.
 const HEAP_OF_RUN: u64 = 24 << 10;
-/// Heap for the report of a fault, which may have all fields of a VMCS, while the list of these grows.
+/// Heap for the report of a fault, which may have all fields of a VMCS, while the list of these grows. All processors of a
+/// guest may make one at the same time.
 const HEAP_OF_REPORT: u64 = 8 << 10;
 /// Heap for a guest. Two runs, as the next is made before the last one is given up.
-const HEAP_OF_GUEST: u64 = 2 * HEAP_OF_RUN + HEAP_OF_REPORT;
+const HEAP_OF_GUEST: u64 = 2 * HEAP_OF_RUN;
 /// Heap for a virtual processor: its exit counters (2 KiB), its entries in ACPI tables while these are made. Twice, too.
 const HEAP_OF_PROCESSOR: u64 = 2 * (3 << 10);
 /// How often a guest's texts are there: in its place, twice as a line of JSON, in two runs, and while the plan is made and logged.
@@ -149,7 +150,7 @@ impl Own {
         let window = 1 + memory.div_ceil(DIRECTORY_SPAN);
         let ept = ept_tables(memory);
         let heap = HEAP_OF_GUEST
-            + cores * HEAP_OF_PROCESSOR
+            + cores * (HEAP_OF_PROCESSOR + HEAP_OF_REPORT)
             + text as u64 * TEXTS
             + (ept + BITMAPS) * HEAP_OF_TABLE;
         Self { heap, tables: (cores + BITMAPS + window) * FRAME, ept: ept * FRAME }
