@@ -149,11 +149,11 @@ fn audited(record: &Path, records: &str, digest: &str) -> Result<()> {
     for told in [
         " hypervisor: Bulkhead ",
         " guest: one is starting ",
-        " console: pause two: refused: cannot pause guest two: it is defined ",
+        " tester@console: pause two: refused: cannot pause guest two: it is defined ",
         " guest: two is running ",
-        " console: quarantine two: guest two is quarantined, after ",
+        " tester@console: quarantine two: guest two is quarantined, after ",
         " guest: two is quarantined ",
-        " console: restart two: guest two is started again ",
+        " tester@console: restart two: guest two is started again ",
         " guest: one is stopped ",
         digest,
     ] {
