@@ -27,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
             refused(&GOOD.replace("cores = 1", "cores = 0"), zero)
         }),
         trial("manifest::two_guests_of_one_name_are_refused", |_| {
-            let twice = "guests.toml:8:8: guest \"one\": the guest in line 2 has this name too";
+            let twice = "guests.toml:12:8: guest \"one\": the guest in line 2 has this name too";
             refused(&format!("{GOOD}\n{GOOD}"), twice)
         }),
         trial("manifest::a_kernel_that_is_none_is_refused", |_| {

@@ -36,12 +36,12 @@ pub fn trials() -> Vec<Trial> {
             )
         }),
         trial("plan::the_service_core_is_refused", |_| {
-            let own = "guests.toml:8:9: guest \"g1\": cores = [0, 1]: must be a list of core numbers, each 1 to 63 \
+            let own = "guests.toml:12:9: guest \"g1\": cores = [0, 1]: must be a list of core numbers, each 1 to 63 \
                        and there once, for example [1, 2]; core 0 is the hypervisor's own";
             refused(&["1", "[0, 1]"], own)
         }),
         trial("plan::a_core_for_two_guests_is_refused", |_| {
-            let both = "guests.toml:8:9: guest \"g1\": cores = [2, 1]: core 1 is named by guest \"g0\" in line 3 too; \
+            let both = "guests.toml:12:9: guest \"g1\": cores = [2, 1]: core 1 is named by guest \"g0\" in line 3 too; \
                         a core belongs to one guest";
             refused(&["[1]", "[2, 1]"], both)
         }),
