@@ -96,6 +96,9 @@ pub fn trials() -> Vec<Trial> {
                 ensure!(count(guest, &given_up) == 1, "{guest}: {starts} starts:\n{transcript}");
             }
             let (used, size) = heard::heap(&transcript).context("what of the heap was in use")?;
+            // What the operator's password is checked in is of the size that it takes.
+            let operator = f64::from(bulkhead_operators::Cost::LEAST.memory);
+            let (used, size) = (used - operator, size - operator);
             ensure!(used <= size * 0.8, "{used} of {size} KiB of the heap were in use");
             Ok(())
         }),
