@@ -16,7 +16,7 @@ pub struct Ctl {
     #[arg(long, value_name = "PATH")]
     port: Option<PathBuf>,
     /// How long the machine may say nothing
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     wait: u64,
     /// Sign in as this operator first; the password is asked for, or read from the first line of what is piped in
     #[arg(long, value_name = "NAME")]
