@@ -2,8 +2,9 @@
 //! that is attached, and the operator's commands.
 
 use super::answers::answer;
-use super::commands::{COMMANDS, Input, MAX_COMMAND, Reader};
+use super::commands::{COMMANDS, MAX_COMMAND};
 use super::guest::Guest;
+use super::input::{Input, Reader};
 use super::life::Life;
 use super::log as console;
 use super::port;

@@ -11,6 +11,7 @@ pub mod cores;
 pub mod costs;
 pub mod framebuffer;
 pub mod guest;
+pub mod input;
 pub mod inventory;
 pub mod life;
 pub mod link;

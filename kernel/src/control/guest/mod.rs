@@ -1,19 +1,21 @@
 //! A guest's life: started on its cores, paused, stopped, started again.
 
+mod ending;
+mod orders;
+
+pub use orders::Refusal;
+
 use super::audit;
 use super::cores::{Core, State};
-use super::costs;
 use super::life::{Ended, Event, Life};
 use super::plan::Placed;
-use super::restarts::{self, Cause, Restarts};
+use super::restarts::Restarts;
 use crate::arch::cpu;
 use crate::device::platform::Platform;
-use crate::guest::examine::{Answer, Question};
 use crate::guest::run::Partition;
 use crate::guest::shared::Shared;
 use crate::guest::startup::Started;
 use crate::guest::statistics::Grouped;
-use crate::guest::stop::{Fault, Stop};
 use alloc::sync::Arc;
 use bulkhead_manifest::{OnExpiry, Tenure};
 use bulkhead_plan::footprint::{KIB, Own};
@@ -39,9 +41,6 @@ impl fmt::Display for CannotStart {
         }
     }
 }
-
-/// Processors that have been told to stand still have done so within a hundredth of a second.
-const PAUSES_IN_A_SECOND: u64 = 100;
 
 /// A guest, from its first start to its end.
 pub struct Guest {
@@ -124,38 +123,6 @@ impl Guest {
     fn go(&mut self, event: Event) -> Result<(), Refusal> {
         self.life = self.life.after(event).ok_or(Refusal::Life(self.life))?;
         audit::record("guest", format_args!("{} is {}", self.placed.name, self.life));
-        Ok(())
-    }
-
-    /// Starts it, when it does not run.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn start(&mut self) -> Result<(), Refusal> {
-        if !self.may_run() {
-            return Err(Refusal::Expired);
-        }
-        if self.life.after(Event::Start).is_none() {
-            return Err(Refusal::Life(self.life));
-        }
-        self.restarts.forget();
-        self.launch();
-        if self.life == Life::Faulted { Err(Refusal::NotStarted) } else { Ok(()) }
-    }
-
-    /// Stops it if it runs, and starts it then; or starts it.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn restart(&mut self) -> Result<(), Refusal> {
-        if !self.may_run() {
-            return Err(Refusal::Expired);
-        }
-        if !self.life.is_active() {
-            return self.start();
-        }
-        self.stop()?;
-        self.wanted = Wanted::Restart;
         Ok(())
     }
 
@@ -319,221 +286,6 @@ impl Guest {
             let _ = core.start(self.run.clone(), id);
         }
         Ok(())
-    }
-
-    /// Lets the guest's processors stand still, whatever they do. Says how many ticks it took.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn pause(&mut self) -> Result<u64, Refusal> {
-        self.freeze(Event::Pause)
-    }
-
-    /// The same, and cuts its console off. The memory and the registers stay as they are.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn quarantine(&mut self) -> Result<u64, Refusal> {
-        self.freeze(Event::Quarantine)
-    }
-
-    fn freeze(&mut self, event: Event) -> Result<u64, Refusal> {
-        self.go(event)?;
-        let start = cpu::rdtsc();
-        self.shared().pause(true);
-        let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
-        while !self.shared().is_held() {
-            if cpu::rdtsc().wrapping_sub(start) > limit {
-                return Err(Refusal::NotYet);
-            }
-            cpu::pause();
-        }
-        Ok(cpu::rdtsc().wrapping_sub(start))
-    }
-
-    /// Ends its quarantine: it is paused then.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn release(&mut self) -> Result<(), Refusal> {
-        self.go(Event::Release)
-    }
-
-    /// Looks into the guest, which must stand still.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn examine(&self, processor: u32, question: Question) -> Result<Answer, Refusal> {
-        if !matches!(self.life, Life::Paused | Life::Quarantined) {
-            return Err(Refusal::Moves(self.life));
-        }
-        if self.dead_core().is_some() || !self.shared().is_held() {
-            return Err(Refusal::NotYet);
-        }
-        if processor >= self.shared().count() {
-            return Err(Refusal::Processors(self.shared().count()));
-        }
-        let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
-        self.shared().examine(processor, question, limit).ok_or(Refusal::NotYet)
-    }
-
-    /// Lets a paused guest go on.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn resume(&mut self) -> Result<(), Refusal> {
-        self.go(Event::Resume)?;
-        self.shared().pause(false);
-        Ok(())
-    }
-
-    /// Tells the guest's processors to leave, whatever they do. [`has_ended`](Self::has_ended)
-    /// says when they have. One that waits to start again no longer does.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn stop(&mut self) -> Result<(), Refusal> {
-        if self.life.is_active() {
-            self.wanted = Wanted::Stop;
-            self.shared().end(Ok(Stop::Ordered));
-            return Ok(());
-        }
-        self.go(Event::Ended(Ended::Stopped))
-    }
-
-    /// Whether its processors have all left since it was started.
-    pub fn has_ended(&self) -> bool {
-        if !self.life.is_active() {
-            return false;
-        }
-        if self.dead_core().is_some() {
-            self.shared().abandon();
-            self.shared().end(Ok(Stop::Abandoned));
-        }
-        self.cores().iter().all(|core| matches!(core.state(), State::Parked | State::Dead))
-    }
-
-    /// Says how the run ended, and starts the guest again if that is its policy. To be called once
-    /// it [has ended](Self::has_ended).
-    pub fn conclude(&mut self) {
-        if self.life == Life::Starting {
-            self.look_for_its_start();
-        }
-        // Of a run that was never entered there is nothing to say.
-        self.boot = None;
-        let name = &self.placed.name;
-        let policy = self.placed.restart;
-        let (how, again) = match &self.shared().take_end() {
-            Some(Ok(Stop::PowerOff)) => {
-                info!("guest {name}: powered off");
-                (Ended::PoweredOff, policy.after_power_off().then_some(Cause::Wish))
-            }
-            Some(Ok(Stop::Reset)) if policy.after_reset() => {
-                info!("guest {name}: reset");
-                (Ended::Stopped, Some(Cause::Wish))
-            }
-            Some(Ok(Stop::Reset)) => {
-                info!("guest {name}: asked for a reset; its restart policy is never: stopped");
-                (Ended::PoweredOff, None)
-            }
-            Some(Ok(Stop::Ordered)) | None => {
-                let why = if self.may_run() { "by the operator" } else { "as it has expired" };
-                info!("guest {name}: stopped {why}");
-                (Ended::Stopped, None)
-            }
-            Some(Ok(Stop::Abandoned)) => {
-                let index = self.dead_core().map_or(0, |core| core.index);
-                error!("guest {name}: stopped: the hypervisor failed on its core {index}");
-                audit::record(audit::HYPERVISOR, format_args!("failed on core {index}, {name}'s"));
-                (Ended::Faulted, None)
-            }
-            Some(Ok(Stop::Fault(fault, report))) => {
-                error!("guest {name}: stopped: {fault}");
-                audit::record("guest", format_args!("{name}: {fault}"));
-                report.lines(|line| error!("guest {name}: {line}"));
-                // On a processor a triple fault is a reset.
-                let reset = *fault == Fault::TripleFault && policy.after_reset();
-                let fault = policy.after_fault().then_some(Cause::Fault);
-                (Ended::Faulted, if reset { Some(Cause::Wish) } else { fault })
-            }
-            Some(Err(error)) => {
-                error!("guest {name}: not started: {error}");
-                (Ended::Faulted, None)
-            }
-        };
-        costs::summarise(self);
-        self.placed.frames = self.run.frames.lock().take();
-        let pause = match (self.wanted, again) {
-            (Wanted::Restart, _) => Some(0),
-            (Wanted::Policy, Some(cause)) => self.pause_before_restart(cause),
-            (Wanted::Policy, None) | (Wanted::Stop, _) => None,
-        };
-        // It was active, and may end in any way.
-        let _ = self.go(Event::Ended(match pause {
-            Some(_) => Ended::Again,
-            // It had no more restarts.
-            None if again.is_some() && self.wanted == Wanted::Policy => Ended::Faulted,
-            None => how,
-        }));
-        if let Some(seconds) = pause {
-            let ticks = seconds.saturating_mul(self.placed.clock.rates.tsc_hz);
-            self.due = cpu::rdtsc().wrapping_add(ticks);
-            if seconds == 0 {
-                self.launch();
-            } else {
-                info!("guest {}: starts again in {seconds} s", self.name());
-            }
-        }
-    }
-
-    fn pause_before_restart(&mut self, cause: Cause) -> Option<u64> {
-        // What its preparation took is no run: wiping a large memory may take a minute.
-        let entered = self.shared().startup.started();
-        let ran = entered.map_or(0, |started| self.seconds_since(started.at));
-        let pause = self.restarts.next(ran, cause);
-        if pause.is_none() {
-            error!(
-                "guest {}: stopped: {} restarts, and it never ran for {} s",
-                self.name(),
-                restarts::MOST,
-                restarts::LONG_RUN_SECONDS
-            );
-        }
-        pause
-    }
-}
-
-/// Why an operator's command is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The guest is in this state.
-    Life(Life),
-    /// Some of its processors still load it: they stand still when they come to run it.
-    NotYet,
-    /// It cannot be started; the log says why.
-    NotStarted,
-    /// It must stand still for that, and is in this state.
-    Moves(Life),
-    /// It has only so many processors.
-    Processors(u32),
-    /// Its last day has passed, and its manifest says that it is not to run any more.
-    Expired,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Life(life) => write!(f, "is {life}"),
-            Self::Moves(life) => write!(f, "is {life}; pause it or put it into quarantine first"),
-            Self::Processors(count) => {
-                write!(f, "has no such processor; they are 0 to {}", count.saturating_sub(1))
-            }
-            Self::NotStarted => f.write_str("cannot be started"),
-            Self::Expired => f.write_str(
-                "has expired, and on_expiry is \"stop\"; write an image with a later day in its manifest",
-            ),
-            Self::NotYet => f.write_str("is being started, and will stand still then"),
-        }
     }
 }
 
