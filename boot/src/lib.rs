@@ -16,5 +16,5 @@ mod pack;
 
 pub use error::{ManifestError, Place, Problem};
 pub use kernel_file::{NotAKernel, recognise};
-pub use manifest::{Guest, Input, Manifest, Source};
+pub use manifest::{Guest, Input, Manifest, Modules, Source};
 pub use pack::pack;

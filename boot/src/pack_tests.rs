@@ -93,7 +93,7 @@ fn each_source_is_resolved_once_and_stored_once() {
         asked,
         [
             Source::Debian { package: "linux-image-cloud-amd64".into(), file: None },
-            Source::Busybox { script: folder.0.path().join("init") }
+            Source::Busybox { script: folder.0.path().join("init"), modules: None }
         ]
     );
     let bundle = Bundle::parse(&bytes).unwrap();

@@ -148,13 +148,7 @@ impl Boot {
     /// The same with a manifest of guests written for the tests, and a machine with as many cores as
     /// they need and one more. An administrator gives commands.
     pub fn of_guests(name: &str, guests: &[Guest]) -> Result<Self> {
-        let hash = make(PASSWORD.as_bytes(), b"salt for a tester", Cost::LEAST);
-        let hash = hash.context("making the operator of the tests")?;
-        let operator = format!(
-            "[[operator]]\nname = \"{OPERATOR}\"\nrole = \"administrator\"\n\
-             password = \"{hash}\"\n\n"
-        );
-        let mut boot = Self::of_guests_with(name, guests, &operator)?;
+        let mut boot = Self::of_guests_with(name, guests, &operator()?)?;
         boot.operator = true;
         Ok(boot)
     }
@@ -204,6 +198,13 @@ impl Boot {
             .with_context(|| format!("creating {}", folder.display()))?;
         boot.manifest = folder.join("guests.toml");
         std::fs::write(&boot.manifest, manifest)?;
+        Ok(boot)
+    }
+
+    /// The same, and an administrator gives commands.
+    pub fn of_text_with_operator(name: &str, manifest: &str) -> Result<Self> {
+        let mut boot = Self::of_text(name, &format!("{}{manifest}", operator()?))?;
+        boot.operator = true;
         Ok(boot)
     }
 
@@ -278,6 +279,15 @@ fn hypervisor(variant: Variant) -> Result<&'static Hypervisor> {
         Variant::InjectPanic => &INJECT_PANIC,
     };
     once(cell, || hypervisor::build(toolchain()?, variant))
+}
+
+/// The manifest's entry of the operator of the tests.
+fn operator() -> Result<String> {
+    let hash = make(PASSWORD.as_bytes(), b"salt for a tester", Cost::LEAST);
+    let hash = hash.context("making the operator of the tests")?;
+    Ok(format!(
+        "[[operator]]\nname = \"{OPERATOR}\"\nrole = \"administrator\"\npassword = \"{hash}\"\n\n"
+    ))
 }
 
 /// The ELF file of a guest written for the tests, built.

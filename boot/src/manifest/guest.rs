@@ -1,8 +1,9 @@
 //! One `[[guest]]`: its keys, and what each may be.
 
 use super::table::{Reader, Section, Setting};
-use super::{Guest, Input, Source, size};
+use super::{Guest, Input, Modules, Source, size};
 use bulkhead_manifest::{Cores, KernelKind, OnExpiry, Restart, Start, Tenure, limits};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The keys of a `[[guest]]`, in the order in which the reference lists them.
@@ -50,7 +51,12 @@ const PACKAGE_MUST: &str = "the name of a Debian package: a-z, 0-9, '+', '-' and
                             for example { debian = \"linux-image-cloud-amd64\" }";
 const PACKAGE_FILE_MUST: &str = "a path within the package, for example \
                                  { debian = \"memtest86+\", file = \"boot/memtest86+x64.bin\" }";
-const INITRD_MUST: &str = "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script";
+const INITRD_MUST: &str = "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script, \
+                           with modules = [\"NAME\", …] for modules of the kernel's";
+const MODULES_MUST: &str = "a list of names of modules, each 1 to 63 characters from a-z, 0-9, '_' and '-', without .ko, \
+                            for example [\"button\", \"evdev\"]";
+const MODULES_NEED: &str =
+    "without modules, or beside kernel = { debian = \"PACKAGE\" }, whose package has them";
 
 /// What was read of a `[[guest]]`. Name and cores are kept apart from the guest so that two guests with the same are
 /// found even if one of them has other faults.
@@ -93,7 +99,7 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
             ("multiboot", KernelKind::Multiboot),
         ])
     });
-    let initrd = optional(&section, "initrd", |setting| initrd(reader, setting));
+    let initrd = optional(&section, "initrd", |setting| initrd(reader, setting, kernel.as_ref()));
     let command_line = optional(&section, "cmdline", |setting| {
         let must = format!("a string of {}", limits::COMMAND_LINE_RULE);
         setting.string_that(limits::is_command_line, &must)
@@ -226,13 +232,55 @@ fn kernel(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {
     Some(input(reader, setting, Source::File(reader.path(&path))))
 }
 
-fn initrd(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {
-    if let Some((script, _)) = setting.table_of("busybox", None) {
+/// The script, and the list of modules if there is one, of `{ busybox = …, modules = … }`.
+fn busybox<'s>(setting: &'s Setting<'_, '_, '_>) -> Option<(&'s str, Option<&'s DeValue<'s>>)> {
+    let table = setting.value.as_table()?;
+    let script = table.get("busybox")?.get_ref().as_str()?;
+    let modules = table.get("modules").map(Spanned::get_ref);
+    (table.len() == 1 + usize::from(modules.is_some())).then_some((script, modules))
+}
+
+/// Modules that an initramfs is to have, out of the package of the kernel.
+fn modules_of(
+    setting: &Setting<'_, '_, '_>,
+    names: &DeValue<'_>,
+    kernel: Option<&Input>,
+) -> Option<Modules> {
+    let name = |name: &Spanned<DeValue<'_>>| {
+        name.get_ref().as_str().filter(|name| is_module(name)).map(str::to_owned)
+    };
+    let names: Option<Vec<_>> = names.as_array().and_then(|names| names.iter().map(name).collect());
+    let Some(names) = names.filter(|names| !names.is_empty()) else {
+        setting.report(format_args!("one whose modules are {MODULES_MUST}"));
+        return None;
+    };
+    match kernel.map(|kernel| &kernel.source) {
+        Some(Source::Debian { package, .. }) => Some(Modules { package: package.clone(), names }),
+        Some(_) => {
+            setting.report(MODULES_NEED);
+            None
+        }
+        // What is wrong with the kernel has been said.
+        None => None,
+    }
+}
+
+fn initrd(
+    reader: &Reader<'_>,
+    setting: &Setting<'_, '_, '_>,
+    kernel: Option<&Input>,
+) -> Option<Input> {
+    if let Some((script, modules)) = busybox(setting) {
         if !is_path(script) {
             setting.report(INITRD_MUST);
             return None;
         }
-        return Some(input(reader, setting, Source::Busybox { script: reader.path(script) }));
+        let modules = match modules {
+            None => None,
+            Some(names) => Some(modules_of(setting, names, kernel)?),
+        };
+        let script = reader.path(script);
+        return Some(input(reader, setting, Source::Busybox { script, modules }));
     }
     let path = setting.string_that(is_path, INITRD_MUST)?;
     Some(input(reader, setting, Source::File(reader.path(&path))))
@@ -249,6 +297,11 @@ fn is_path(path: &str) -> bool {
 /// Whether a path stays in the folder that it starts in.
 fn is_path_within(path: &str) -> bool {
     is_path(path) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn is_module(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    (1..=63).contains(&name.len()) && name.chars().all(allowed)
 }
 
 /// Debian Policy 5.6.1. The name ends up on a command line, so it must not look like an option or a path.

@@ -81,7 +81,18 @@ pub enum Source {
     Busybox {
         /// The script that becomes `/init`, joined to the manifest's folder.
         script: PathBuf,
+        /// The kernel's modules that are in it as `/lib/modules/NAME.ko`.
+        modules: Option<Modules>,
     },
+}
+
+/// Modules out of the Debian package that the guest's kernel is from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Modules {
+    /// The package, as the kernel names it.
+    pub package: String,
+    /// The modules' names, without `.ko`; at least one.
+    pub names: Vec<String>,
 }
 
 impl Source {

@@ -84,7 +84,7 @@ fn a_good_manifest() {
     );
     assert_eq!(
         web.initrd.as_ref().unwrap().source,
-        Source::Busybox { script: "/m/init.sh".into() }
+        Source::Busybox { script: "/m/init.sh".into(), modules: None }
     );
     assert_eq!(web.command_line, "console=ttyS0 quiet");
     assert_eq!(
@@ -320,7 +320,7 @@ fn the_other_keys() {
         (
             "initrd",
             "{ script = \"x\" }",
-            "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script",
+            "a path such as \"initrd.img\", or { busybox = \"SCRIPT\" } for an initramfs with busybox that runs a script, with modules = [\"NAME\", …] for modules of the kernel's",
         ),
         ("cmdline", "[\"quiet\"]", "a string of at most 2047 bytes, none of them NUL"),
         ("cmdline", r#""a\u0000b""#, "a string of at most 2047 bytes, none of them NUL"),
@@ -605,4 +605,31 @@ fn a_guest_that_nobody_answers_for_is_refused() {
             format!("1:1: guest \"web\": \"{key}\" is missing; write for example {line}");
         assert_eq!(with(key, ""), expected);
     }
+}
+
+#[test]
+fn modules_come_from_the_package_of_the_kernel() {
+    let read = |kernel: &str, modules: &str| {
+        let text = format!(
+            "[[guest]]\nname = \"web\"\ncores = 1\nmemory = \"16 MiB\"\n{TENURE_LINES}\n\
+             kernel = {kernel}\ninitrd = {{ busybox = \"init\", modules = {modules} }}\n"
+        );
+        parse(&text)
+    };
+    let debian = "{ debian = \"linux-image-cloud-amd64\" }";
+    let manifest = read(debian, "[\"button\", \"snd_hda-intel\"]").unwrap();
+    let initrd = &manifest.guests()[0].initrd.as_ref().unwrap().source;
+    let modules = Modules {
+        package: "linux-image-cloud-amd64".into(),
+        names: vec!["button".into(), "snd_hda-intel".into()],
+    };
+    assert_eq!(initrd, &Source::Busybox { script: "/m/init".into(), modules: Some(modules) });
+    let said = |kernel: &str, modules: &str| read(kernel, modules).unwrap_err().to_string();
+    let names = "a list of names of modules, each 1 to 63 characters from a-z, 0-9, '_' and '-'";
+    for modules in ["[]", "\"button\"", "[1]", "[\"../x\"]", "[\"button.ko\"]"] {
+        let said = said(debian, modules);
+        assert!(said.contains(&format!("must be one whose modules are {names}")), "{said}");
+    }
+    let said = said("\"vmlinuz\"", "[\"button\"]");
+    assert!(said.contains("must be without modules, or beside kernel = { debian = "), "{said}");
 }

@@ -8,6 +8,15 @@ use core::fmt;
 /// Most bytes of a command, without escape and line end.
 pub const MAX_COMMAND: usize = bulkhead_control::MAX_COMMAND;
 
+/// How a guest is brought to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// It is asked to power itself off, and stopped when it has not after a while.
+    Ask,
+    /// Its cores leave it, whatever they do.
+    Now,
+}
+
 /// What is done to a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
@@ -18,9 +27,9 @@ pub enum Order {
     /// It is started.
     Start,
     /// It ends.
-    Stop,
+    Stop(Manner),
     /// It ends and is started again.
-    Restart,
+    Restart(Manner),
     /// Its cores stop where they are, and its console is cut off.
     Quarantine,
     /// That is over; it is paused.
@@ -37,8 +46,8 @@ impl Order {
         Self::Start,
         Self::Pause,
         Self::Resume,
-        Self::Stop,
-        Self::Restart,
+        Self::Stop(Manner::Ask),
+        Self::Restart(Manner::Ask),
         Self::Quarantine,
         Self::Release,
         Self::Info,
@@ -52,10 +61,19 @@ impl Order {
             Self::Pause
             | Self::Resume
             | Self::Start
-            | Self::Stop
-            | Self::Restart
+            | Self::Stop(_)
+            | Self::Restart(_)
             | Self::Quarantine => Role::Operator,
             Self::Release => Role::Administrator,
+        }
+    }
+
+    /// The same, at once. `None` if it is not brought to its end by it.
+    fn now(self) -> Option<Self> {
+        match self {
+            Self::Stop(_) => Some(Self::Stop(Manner::Now)),
+            Self::Restart(_) => Some(Self::Restart(Manner::Now)),
+            _ => None,
         }
     }
 
@@ -65,8 +83,8 @@ impl Order {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
             Self::Quarantine => "quarantine",
             Self::Release => "release",
             Self::Info => "info",
@@ -101,7 +119,7 @@ pub enum Command<'a> {
     /// Who is signed in is shown.
     Who,
     /// All guests are stopped, and the machine is switched off.
-    PowerOff,
+    PowerOff(Manner),
     /// The commands are listed.
     Help,
 }
@@ -115,7 +133,9 @@ impl Command<'_> {
             Self::List(_) | Self::Inventory(_) | Self::Memory | Self::Audit => Some(Role::Viewer),
             Self::Order(order, _) => Some(order.role()),
             // A guest's secrets are in its memory and in its registers.
-            Self::Examine(..) | Self::Registers(..) | Self::PowerOff => Some(Role::Administrator),
+            Self::Examine(..) | Self::Registers(..) | Self::PowerOff(_) => {
+                Some(Role::Administrator)
+            }
         }
     }
 }
@@ -130,9 +150,9 @@ pub enum Form {
 }
 
 /// The commands, for messages.
-pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME, restart NAME, quarantine NAME, \
+pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
      release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], memory, audit, \
-     sign-in NAME PASSWORD, sign-out, who, power-off, help";
+     sign-in NAME PASSWORD, sign-out, who, power-off [--now], help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,12 +163,16 @@ pub enum NoCommand<'a> {
     Unknown(&'a [u8]),
     /// This command needs a guest's name, and nothing else.
     OneName(&'static str),
+    /// This command needs a guest's name, and `--now` may follow.
+    OneNameOrNow(&'static str),
     /// This command needs a guest's name and a number.
     NameAndNumber(&'static str, &'static str),
     /// `sign-in` needs a name and a password.
     NameAndPassword,
     /// This command stands alone, or with `--json`.
     NoNameButForm(&'static str),
+    /// This command stands alone, or with `--now`.
+    NoNameButNow(&'static str),
     /// This command stands alone.
     NoName(&'static str),
 }
@@ -161,6 +185,9 @@ impl fmt::Display for NoCommand<'_> {
                 write!(f, "unknown command \"{}\"; they are {COMMANDS}", word.escape_ascii())
             }
             Self::OneName(verb) => write!(f, "{verb} takes the name of one guest: {verb} NAME"),
+            Self::OneNameOrNow(verb) => {
+                write!(f, "{verb} takes the name of one guest: {verb} NAME, or {verb} NAME --now")
+            }
             Self::NameAndNumber(verb, example) => {
                 write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
             }
@@ -168,6 +195,7 @@ impl fmt::Display for NoCommand<'_> {
                 f.write_str("sign-in takes your name and your password: sign-in NAME PASSWORD")
             }
             Self::NoNameButForm(verb) => write!(f, "{verb} takes nothing but --json"),
+            Self::NoNameButNow(verb) => write!(f, "{verb} takes nothing but --now"),
             Self::NoName(verb) => write!(f, "{verb} takes no name"),
         }
     }
@@ -218,15 +246,29 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         }
         b"sign-out" => alone("sign-out", Command::SignOut),
         b"who" => alone("who", Command::Who),
-        b"power-off" => alone("power-off", Command::PowerOff),
+        b"power-off" => match (name, more) {
+            (None, _) => Ok(Command::PowerOff(Manner::Ask)),
+            (Some(NOW), None) => Ok(Command::PowerOff(Manner::Now)),
+            _ => Err(NoCommand::NoNameButNow("power-off")),
+        },
         b"help" => alone("help", Command::Help),
         _ => {
             let order = Order::ALL.into_iter().find(|order| order.word().as_bytes() == first);
             let order = order.ok_or(NoCommand::Unknown(first))?;
-            Ok(Command::Order(order, named(order.word())?))
+            let Some(now) = order.now() else {
+                return Ok(Command::Order(order, named(order.word())?));
+            };
+            match (name.map(core::str::from_utf8), more, rest) {
+                (Some(Ok(name)), None, _) => Ok(Command::Order(order, name)),
+                (Some(Ok(name)), Some(NOW), None) => Ok(Command::Order(now, name)),
+                _ => Err(NoCommand::OneNameOrNow(order.word())),
+            }
         }
     }
 }
+
+/// The word by which a guest is not asked.
+const NOW: &[u8] = b"--now";
 
 /// The word that a password follows.
 const SIGN_IN: &[u8] = b"sign-in";
@@ -266,6 +308,7 @@ fn number(word: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use std::format;
+    use std::vec::Vec;
 
     #[test]
     fn commands_are_understood() {
@@ -282,7 +325,11 @@ mod tests {
         assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
         assert_eq!(parse(b"audit"), Ok(Command::Audit));
-        assert_eq!(parse(b"power-off"), Ok(Command::PowerOff));
+        assert_eq!(parse(b"power-off"), Ok(Command::PowerOff(Manner::Ask)));
+        assert_eq!(parse(b"power-off --now"), Ok(Command::PowerOff(Manner::Now)));
+        let now = |order| Ok(Command::Order(order, "one"));
+        assert_eq!(parse(b"stop one --now"), now(Order::Stop(Manner::Now)));
+        assert_eq!(parse(b"restart one --now"), now(Order::Restart(Manner::Now)));
         assert_eq!(parse(b"who"), Ok(Command::Who));
         assert_eq!(parse(b"sign-out"), Ok(Command::SignOut));
         let signed = Command::SignIn("anna", b"a  blank, or two");
@@ -327,7 +374,8 @@ mod tests {
     #[test]
     fn all_commands_are_named_where_they_are_listed() {
         for order in Order::ALL {
-            assert!(COMMANDS.contains(&format!("{} NAME, ", order.word())), "{order:?}");
+            let now = if order.now().is_some() { " [--now]" } else { "" };
+            assert!(COMMANDS.contains(&format!("{} NAME{now}, ", order.word())), "{order:?}");
         }
     }
 
@@ -337,8 +385,13 @@ mod tests {
         assert_eq!(said(b" "), format!("no command; the commands are {COMMANDS}"));
         let unknown = format!("unknown command \"kill\\x1b\"; they are {COMMANDS}");
         assert_eq!(said(b"kill\x1b x"), unknown);
-        let one = "stop takes the name of one guest: stop NAME";
-        assert_eq!([said(b"stop"), said(b"stop a b"), said(b"stop \xff")], [one; 3]);
+        let one = "pause takes the name of one guest: pause NAME";
+        assert_eq!([said(b"pause"), said(b"pause a b"), said(b"pause \xff")], [one; 3]);
+        let one = "stop takes the name of one guest: stop NAME, or stop NAME --now";
+        for line in ["stop", "stop a b", "stop a --now b"] {
+            assert_eq!(said(line.as_bytes()), one, "{line}");
+        }
+        assert_eq!(said(b"power-off a"), "power-off takes nothing but --now");
         assert_eq!(said(b"list all"), "list takes nothing but --json");
         assert_eq!(said(b"memory all"), "memory takes no name");
         let sign_in = "sign-in takes your name and your password: sign-in NAME PASSWORD";

@@ -3,12 +3,15 @@
 //! ```text
 //!            start            entered            pause, resume
 //! defined ──────────▶ starting ──────▶ running ◀───────────────▶ paused
-//!                        ▲  │             │                      │   ▲
-//!                  start │  │  ended      │ quarantine           │   │ release
-//!                        │  ▼             ▼                      ▼   │
-//!   powered off, stopped, faulted      (from any of the three) quarantined
+//!                        ▲  │            │  │ ask                │   ▲
+//!                  start │  │  ended     │  └────▶ stopping      │   │ release
+//!                        │  ▼            │ quarantine            ▼   │
+//!   powered off, stopped, faulted        └─────────────────▶ quarantined
 //!         waiting to start again
 //! ```
+//!
+//! All five that have its cores may end, and all but the last be put into quarantine. What is stopping may be paused,
+//! which calls it off.
 
 use core::fmt;
 
@@ -21,6 +24,8 @@ pub enum Life {
     Starting,
     /// Its processors run, or are about to.
     Running,
+    /// They run, and it has been asked to power itself off.
+    Stopping,
     /// Its processors stand still.
     Paused,
     /// They stand still, its console is cut off, and nothing but a release lets it go on.
@@ -55,6 +60,8 @@ pub enum Event {
     Start,
     /// Its first processor has executed an instruction.
     Entered,
+    /// It is asked to power itself off.
+    Ask,
     /// The operator lets its processors stand still.
     Pause,
     /// The operator lets them go on.
@@ -69,10 +76,11 @@ pub enum Event {
 
 impl Life {
     /// All states.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Defined,
         Self::Starting,
         Self::Running,
+        Self::Stopping,
         Self::Paused,
         Self::Quarantined,
         Self::Waiting,
@@ -84,29 +92,36 @@ impl Life {
     /// Where an event leads from here; `None` where it cannot be.
     pub const fn after(self, event: Event) -> Option<Self> {
         use Life::{
-            Defined, Faulted, Paused, PoweredOff, Quarantined, Running, Starting, Stopped, Waiting,
+            Defined, Faulted, Paused, PoweredOff, Quarantined, Running, Starting, Stopped,
+            Stopping, Waiting,
         };
         Some(match (self, event) {
             (Defined | Waiting | PoweredOff | Stopped | Faulted, Event::Start) => Starting,
             (Starting, Event::Entered) => Running,
-            (Starting | Running, Event::Pause) => Paused,
+            (Running, Event::Ask) => Stopping,
+            (Starting | Running | Stopping, Event::Pause) => Paused,
             (Paused, Event::Resume) => Running,
-            (Starting | Running | Paused, Event::Quarantine) => Quarantined,
+            (Starting | Running | Stopping | Paused, Event::Quarantine) => Quarantined,
             // It does not run before the operator says so.
             (Quarantined, Event::Release) => Paused,
-            (Starting | Running | Paused | Quarantined | Waiting, Event::Ended(how)) => match how {
-                Ended::PoweredOff => PoweredOff,
-                Ended::Stopped => Stopped,
-                Ended::Faulted => Faulted,
-                Ended::Again => Waiting,
-            },
+            (Starting | Running | Stopping | Paused | Quarantined | Waiting, Event::Ended(how)) => {
+                match how {
+                    Ended::PoweredOff => PoweredOff,
+                    Ended::Stopped => Stopped,
+                    Ended::Faulted => Faulted,
+                    Ended::Again => Waiting,
+                }
+            }
             _ => return None,
         })
     }
 
     /// Whether its cores are in use.
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Paused | Self::Quarantined)
+        matches!(
+            self,
+            Self::Starting | Self::Running | Self::Stopping | Self::Paused | Self::Quarantined
+        )
     }
 
     /// Whether it runs, or will without the operator.
@@ -121,6 +136,7 @@ impl fmt::Display for Life {
             Self::Defined => "defined",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Stopping => "stopping",
             Self::Paused => "paused",
             Self::Quarantined => "quarantined",
             Self::Waiting => "waiting",
@@ -154,15 +170,27 @@ mod tests {
         assert_eq!(arrows(Event::Resume), [(Life::Paused, Life::Running)]);
         assert_eq!(
             arrows(Event::Pause),
-            [(Life::Starting, Life::Paused), (Life::Running, Life::Paused)]
+            [Life::Starting, Life::Running, Life::Stopping].map(|from| (from, Life::Paused))
         );
+    }
+
+    #[test]
+    fn only_what_runs_can_hear_a_request() {
+        assert_eq!(arrows(Event::Ask), [(Life::Running, Life::Stopping)]);
     }
 
     #[test]
     fn quarantine_is_left_by_release_or_by_the_end() {
         let to: Vec<_> = arrows(Event::Quarantine).into_iter().map(|(_, to)| to).collect();
-        assert_eq!(to, [Life::Quarantined; 3]);
-        let events = [Event::Start, Event::Entered, Event::Pause, Event::Resume, Event::Quarantine];
+        assert_eq!(to, [Life::Quarantined; 4]);
+        let events = [
+            Event::Start,
+            Event::Entered,
+            Event::Ask,
+            Event::Pause,
+            Event::Resume,
+            Event::Quarantine,
+        ];
         assert!(events.iter().all(|&event| Life::Quarantined.after(event).is_none()));
         assert_eq!(arrows(Event::Release), [(Life::Quarantined, Life::Paused)]);
     }

@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::answers::{self, answer, refuse};
 use super::audit;
-use super::commands::{self, Command, Form, MAX_COMMAND, Order};
+use super::commands::{self, Command, Form, MAX_COMMAND, Manner, Order};
 use super::consoles::{self, Consoles, Typed};
 use super::cores;
 use super::costs;
@@ -23,6 +23,7 @@ use crate::guest::examine::Question;
 use crate::guest::statistics::Grouped;
 use crate::memory::{GuestPhysical, KernelHeap};
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use bulkhead_operators::Operator;
 use bulkhead_plan::footprint::KIB;
@@ -187,7 +188,7 @@ impl Service {
             Command::SignIn(name, password) => self.sign_in(channel, name, password),
             Command::SignOut => self.sign_out(channel),
             Command::Who => self.say_who(),
-            Command::PowerOff => self.power_off(),
+            Command::PowerOff(manner) => self.power_off(manner),
             Command::Attach(name) => {
                 let Some(index) = self.named(name) else { return };
                 self.consoles.attach(index);
@@ -215,7 +216,7 @@ impl Service {
 
     /// Carries out an order, and answers it.
     fn order(&mut self, order: Order, index: usize) {
-        if self.ending && matches!(order, Order::Start | Order::Restart) {
+        if self.ending && matches!(order, Order::Start | Order::Restart(_)) {
             return refuse(format_args!("no guest is started: the machine is being switched off"));
         }
         let guest = &mut self.guests[index];
@@ -223,8 +224,11 @@ impl Service {
             Order::Pause => guest.pause().map(|ticks| format!("is paused, after {ticks} ticks")),
             Order::Resume => guest.resume().map(|()| "goes on".into()),
             Order::Start => guest.start().map(|()| "is started".into()),
-            Order::Stop => guest.stop().map(|()| "is told to stop".into()),
-            Order::Restart => guest.restart().map(|()| "is started again".into()),
+            Order::Stop(manner) => guest.stop(manner).map(|stopping| stopping.to_string()),
+            Order::Restart(manner) => guest.restart(manner).map(|stopping| match stopping {
+                Some(stopping) => format!("{stopping}; it is started again then"),
+                None => "is started".into(),
+            }),
             Order::Quarantine => {
                 guest.quarantine().map(|ticks| format!("is quarantined, after {ticks} ticks"))
             }
@@ -276,12 +280,12 @@ impl Service {
         ));
     }
 
-    fn power_off(&mut self) {
+    fn power_off(&mut self, manner: Manner) {
         self.ending = true;
         answer(format_args!("the machine is switched off when all guests have stopped"));
         for guest in &mut self.guests {
             // One that has ended already refuses it.
-            let _ = guest.stop();
+            let _ = guest.stop(manner);
         }
     }
 

@@ -282,6 +282,14 @@ impl Platform {
         (taken, self.uart_edge())
     }
 
+    /// Presses the power button: the interrupt to send. `None` if the guest does not listen: its pin is masked, or asks
+    /// for what a guest may not send. Then nothing has been done, so that nobody finds a button pressed long ago.
+    #[must_use]
+    pub fn press_power_button(&mut self) -> Option<Message> {
+        self.ioapic.route(power::BUTTON_IRQ)?;
+        self.ioapic.assert_edge(power::BUTTON_IRQ)
+    }
+
     /// Whether there is console output to take.
     pub fn console_output_pending(&self) -> bool {
         self.uart.output_pending()

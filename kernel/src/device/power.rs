@@ -1,4 +1,4 @@
-//! Power-off and reset: the registers that the ACPI tables announce, and two that every PC has.
+//! Power-off and reset: the registers that the ACPI tables announce, and two that every PC has; and the power button.
 //!
 //! The guests' ACPI is hardware-reduced, so there is no PM1 control block but a sleep control
 //! and a sleep status register (ACPI 6.5, 4.8.3.7), here at I/O ports, and a reset register (4.8.3.6).
@@ -15,6 +15,11 @@ pub const PORT_COUNT: u16 = 3;
 pub const RESET_VALUE: u8 = 0x06;
 /// What `_S5_` says, and the sleep type field must hold, for power-off.
 pub const S5_SLEEP_TYPE: u8 = 5;
+
+/// The IOAPIC's pin of the power button's event, which is the ISA interrupt that PCs have for ACPI's events.
+pub const BUTTON_IRQ: u8 = 9;
+/// What a device that is a button says when it has been pressed (ACPI 6.5, 5.6.6, table 5.161).
+pub const BUTTON_PRESSED: u8 = 0x80;
 
 /// Sleep control: enter the state in the type field (ACPI 6.5, 4.8.3.7).
 const SLEEP_ENABLE: u8 = 1 << 5;

@@ -4,10 +4,10 @@
 //!
 //! The platform is hardware-reduced (ACPI 4.1): no PM1 registers, no PM timer, no SCI, no legacy interrupt
 //! controller. What is left to say is which processors there are, that all interrupts go through
-//! one IOAPIC, how to switch off and reset, and where the serial port and the clock are:
+//! one IOAPIC, how to switch off and reset, and where the serial port, the clock and the power button are:
 //!
 //! ```text
-//! RSDP ── XSDT ─┬─ FADT ── DSDT (processors, COM1, RTC, _S5_)
+//! RSDP ── XSDT ─┬─ FADT ── DSDT (processors, COM1, RTC, power button, _S5_)
 //!               └─ MADT (local APICs, IOAPIC)
 //! ```
 

@@ -188,6 +188,11 @@ impl Shared {
         self.kick_all();
     }
 
+    /// Whether it has been told to end.
+    pub fn is_ending(&self) -> bool {
+        self.order() == Order::Stop
+    }
+
     /// Why it ended, if it has. To be asked once, when its processors have left.
     pub fn take_end(&self) -> Option<Result<Stop, StartError>> {
         self.end.lock().take()

@@ -19,6 +19,8 @@ pub mod register {
 pub const MASKED: u32 = 1 << 16;
 /// The console's pin.
 pub const CONSOLE_PIN: u8 = 4;
+/// The power button's, by the DSDT.
+pub const BUTTON_PIN: u8 = 9;
 
 /// Says which register the window shows.
 pub fn select(index: u8) {

@@ -77,7 +77,7 @@ fn stormy(number: usize) -> Result<String> {
     let said = beats(&mut console)?;
     // They all go on, and let themselves be stopped.
     for storm in chosen.filter(|&storm| storm != TRIPLE) {
-        let answer = console.control(&format!("stop {storm}"))?;
+        let answer = console.control(&format!("stop {storm} --now"))?;
         ensure!(answer == format!("guest {storm} is told to stop"), "{answer}");
         console.wait_for(&format!("guest {storm}: stopped by the operator"))?;
     }

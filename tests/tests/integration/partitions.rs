@@ -30,6 +30,8 @@ struct Seen {
     timer: u64,
     warnings: [String; 2],
     heart: String,
+    /// What the hypervisor said when both Linuxes were to stop.
+    asked: Vec<String>,
 }
 
 /// A minute in which nobody types: exits of both Linuxes, and what they said.
@@ -55,7 +57,7 @@ fn boot() -> Result<Boot> {
     let linux = |name: &str, cores: u32| {
         format!(
             "[[guest]]\nname = \"{name}\"\ncores = {cores}\nmemory = \"160 MiB\"\n\
-             kernel = {{ debian = \"linux-image-cloud-amd64\" }}\ninitrd = {{ busybox = '{}' }}\n\
+             kernel = {{ debian = \"linux-image-cloud-amd64\" }}\ninitrd = {{ busybox = '{}', modules = [\"button\", \"evdev\"] }}\n\
              cmdline = \"console=ttyS0 cryptomgr.notests nowatchdog\"\n{TENURE}\n",
             demo.display()
         )
@@ -66,7 +68,7 @@ fn boot() -> Result<Boot> {
         program("heartbeat")?.display()
     );
     let text = linux(LINUXES[0], 2) + &linux(LINUXES[1], 1) + &heart;
-    let mut boot = Boot::of_text("partitions", &text)?;
+    let mut boot = Boot::of_text_with_operator("partitions", &text)?;
     boot.machine.cores = 5;
     Ok(boot)
 }
@@ -99,11 +101,14 @@ fn seen() -> Result<Seen> {
     let mut heart = console.guest("heart")?;
     heart.wait_for("intervals: ")?;
     let heart = heart.wait_for("\r\n")?;
+    // What runs in them has to end first, and they obey all the same.
+    let mut asked = Vec::new();
     for name in LINUXES {
-        console.guest(name)?.send("poweroff\n")?;
+        asked.push(console.control(&format!("stop {name}"))?);
+        console.wait_for(&format!("guest {name}: powered off"))?;
     }
     console.expect_power_off(3)?;
-    Ok(Seen { processors, user, idle, busy, timer, warnings, heart })
+    Ok(Seen { processors, user, idle, busy, timer, warnings, heart, asked })
 }
 
 /// What a command says in each of the Linuxes.
@@ -194,6 +199,16 @@ pub fn trials() -> Vec<Trial> {
                 .with_context(|| format!("no largest interval in {heart}"))?;
             ensure!(heart.contains("missed beats: 0"), "{heart}");
             ensure!(largest <= PERIOD + LATE, "{heart}");
+            Ok(())
+        }),
+        trial("partitions::linux_powers_off_when_it_is_to_stop", |_| {
+            let asked = &of(&SEEN)?.asked;
+            let expected = LINUXES.map(|name| {
+                format!(
+                    "guest {name} is asked to power itself off, and is stopped in 30 s otherwise"
+                )
+            });
+            ensure!(asked[..] == expected, "{asked:?}");
             Ok(())
         }),
         trial("partitions::linux_warns_of_nothing", |_| {

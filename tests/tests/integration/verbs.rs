@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("verbs::each_does_what_it_says_or_says_why_not", verbs),
         trial("verbs::what_faults_starts_again_after_longer_and_longer_pauses", pauses),
+        trial("verbs::stop_asks_a_guest_that_listens_and_tells_it_after_a_while", stop),
         trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
             let guests = ["one", "two"].map(|name| Guest::new("hello").named(name).by_hand());
             let mut console = Boot::of_guests(name, &guests)?.start()?;
@@ -30,6 +31,60 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("verbs::a_guest_that_starts_500_times_leaves_nothing_behind", soak),
     ]
+}
+
+/// Ticks that it takes until a guest that does not power itself off is stopped: 30 s.
+const PATIENCE: u64 = 300_000_000;
+
+/// The ways of `stop` and `restart` with guests that obey their power button, hear it, or are deaf.
+fn stop(name: &str) -> Result<()> {
+    let echo = |name: &str, button: &str| {
+        Guest::new("echo").named(name).with(&format!("name={name} button={button}"))
+    };
+    // It would start again by itself, unless it was stopped.
+    let obeys = echo("obeys", "obeyed").with_restart("always");
+    let deaf = Guest::new("echo").named("deaf").with("name=deaf");
+    let mut console = Boot::of_guests(name, &[obeys, echo("hears", "heard"), deaf])?.start()?;
+    for guest in ["obeys", "hears", "deaf"] {
+        console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
+    }
+    let asked = "is asked to power itself off, and is stopped in 30 s otherwise";
+    answered(&mut console, "restart obeys", &format!("guest obeys {asked}; it is started again"))?;
+    console.guest("obeys")?.wait_for("obeys: its button was pressed\r\n")?;
+    console.wait_for("guest obeys: powered off\r\n")?;
+    console.guest("obeys")?.wait_for("obeys: ready\r\n")?;
+    answered(&mut console, "stop obeys", &format!("guest obeys {asked}"))?;
+    console.wait_for("guest obeys: powered off\r\n")?;
+    answered(&mut console, "info obeys", "guest obeys is powered off")?;
+
+    // A pause calls it off.
+    answered(&mut console, "stop hears", &format!("guest hears {asked}"))?;
+    console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
+    answered(&mut console, "info hears", "guest hears is stopping")?;
+    answered(&mut console, "resume hears", "cannot resume guest hears: it is stopping")?;
+    answered(&mut console, "pause hears", "guest hears is paused, after ")?;
+    answered(&mut console, "resume hears", "guest hears goes on")?;
+    // Whoever asks twice does not wait; what ends it by force starts it again as well.
+    answered(&mut console, "restart hears", &format!("guest hears {asked}; it is started"))?;
+    let twice = "is told to stop, as it was asked before; it is started again then";
+    answered(&mut console, "restart hears", &format!("guest hears {twice}"))?;
+    console.guest("hears")?.wait_for("hears: ready\r\n")?;
+    answered(&mut console, "stop hears --now", "guest hears is told to stop")?;
+    console.wait_for("guest hears: stopped by the operator\r\n")?;
+    answered(&mut console, "start hears", "guest hears is started")?;
+    console.guest("hears")?.wait_for("hears: ready\r\n")?;
+
+    let told = "guest deaf is told to stop, as it does not listen to its power button";
+    answered(&mut console, "stop deaf", told)?;
+    console.wait_for("guest deaf: stopped by the operator\r\n")?;
+
+    console.limit_ticks(2 * PATIENCE);
+    answered(&mut console, "power-off", "the machine is switched off when all guests")?;
+    console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
+    console.wait_for("guest hears: has not powered itself off within 30 s: is stopped\r\n")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
+    Ok(())
 }
 
 /// Gives a command, and fails unless its answer begins with a text.
@@ -56,7 +111,7 @@ fn verbs(name: &str) -> Result<()> {
         answered(&mut console, &format!("{verb} two"), &refused)?;
     }
     // There is one that can still be started.
-    answered(&mut console, "stop one", "guest one is told to stop")?;
+    answered(&mut console, "stop one", "guest one is told to stop, as it does not listen")?;
     console.wait_for("guest one: stopped by the operator\r\n")?;
     answered(&mut console, "start two", "guest two is started")?;
     console.guest("two")?.wait_for("two: ready\r\n")?;
@@ -88,12 +143,12 @@ fn verbs(name: &str) -> Result<()> {
     // What was typed in between has not come in.
     echoes(&mut console, "again")?;
 
-    answered(&mut console, "restart two", "guest two is started again")?;
+    answered(&mut console, "restart two --now", "guest two is told to stop; it is started again")?;
     console.guest("two")?.wait_for("two: ready\r\n")?;
     answered(&mut console, "info two", "guest two is running")?;
     console.wait_for("console:   start by-hand, restart never\r\n")?;
     inventory(&mut console)?;
-    answered(&mut console, "restart one", "guest one is started again")?;
+    answered(&mut console, "restart one", "guest one is started")?;
     console.guest("one")?.wait_for("one: ready\r\n")?;
     // Also from quarantine.
     answered(&mut console, "quarantine one", "guest one is quarantined, after ")?;
@@ -153,7 +208,7 @@ fn audited(record: &Path, records: &str, digest: &str) -> Result<()> {
         " guest: two is running ",
         " tester@console: quarantine two: guest two is quarantined, after ",
         " guest: two is quarantined ",
-        " tester@console: restart two: guest two is started again ",
+        " tester@console: restart two --now: guest two is told to stop; it is started again then ",
         " guest: one is stopped ",
         digest,
     ] {

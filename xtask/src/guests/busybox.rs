@@ -1,4 +1,4 @@
-//! An initramfs with busybox: every applet under its usual name, and a script as the first process.
+//! An initramfs with busybox: every applet under its usual name, a script as the first process, and modules of the kernel's.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,12 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use bulkhead_boot::Modules;
+
 use super::cpio::Archive;
 use super::debian;
 use crate::process;
 
 /// Makes the initramfs in which a script is `/init`.
-pub fn initramfs(script: &Path) -> Result<PathBuf> {
+pub fn initramfs(script: &Path, modules: Option<&Modules>) -> Result<PathBuf> {
     let init = fs::read(script).with_context(|| format!("reading {}", script.display()))?;
     if !init.starts_with(b"#!") {
         bail!(
@@ -24,7 +26,11 @@ pub fn initramfs(script: &Path) -> Result<PathBuf> {
     let mut list = Command::new(&program);
     let applets = process::capture(list.arg("--list-full"), "asking busybox for its applets")?;
     let busybox = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
-    let archive = build(&init, &busybox, applets.lines());
+    let modules = match modules {
+        None => Vec::new(),
+        Some(Modules { package, names }) => debian::modules(package, names)?,
+    };
+    let archive = build(&init, &busybox, applets.lines(), &modules);
 
     let folder = super::folder("initramfs");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -35,11 +41,19 @@ pub fn initramfs(script: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn build<'a>(init: &[u8], busybox: &[u8], applets: impl Iterator<Item = &'a str>) -> Vec<u8> {
+fn build<'a>(
+    init: &[u8],
+    busybox: &[u8],
+    applets: impl Iterator<Item = &'a str>,
+    modules: &[(String, Vec<u8>)],
+) -> Vec<u8> {
     let mut archive = Archive::new();
     let applets: BTreeSet<&str> = applets.filter(|path| !path.is_empty()).collect();
     let mut folders: BTreeSet<&str> =
         ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"].into();
+    if !modules.is_empty() {
+        folders.extend(["lib", "lib/modules"]);
+    }
     for applet in &applets {
         let parents = Path::new(applet).ancestors().skip(1).filter_map(Path::to_str);
         folders.extend(parents.filter(|parent| !parent.is_empty()));
@@ -52,6 +66,9 @@ fn build<'a>(init: &[u8], busybox: &[u8], applets: impl Iterator<Item = &'a str>
     archive.file("bin/busybox", 0o755, busybox);
     for applet in applets.into_iter().filter(|path| *path != "bin/busybox") {
         archive.link(applet, "/bin/busybox");
+    }
+    for (name, module) in modules {
+        archive.file(&format!("lib/modules/{name}.ko"), 0o644, module);
     }
     archive.file("init", 0o755, init);
     archive.finish()
@@ -71,13 +88,15 @@ mod tests {
     #[test]
     fn folders_come_before_what_is_in_them() {
         let applets = ["usr/bin/awk", "sbin/init", "bin/busybox", "linuxrc"];
-        let archive = build(b"#!/bin/sh\n", b"\x7fELF", applets.into_iter());
+        let modules = [("button".into(), b"\x7fELF".to_vec())];
+        let archive = build(b"#!/bin/sh\n", b"\x7fELF", applets.into_iter(), &modules);
         let at = |name: &str| {
             let name = format!("{name}\0");
             archive.windows(name.len()).position(|window| window == name.as_bytes())
         };
         assert!(at("usr").unwrap() < at("usr/bin").unwrap());
         assert!(at("usr/bin").unwrap() < at("usr/bin/awk").unwrap());
+        assert!(at("lib/modules").unwrap() < at("lib/modules/button.ko").unwrap());
         assert!(at("dev").unwrap() < at("dev/console").unwrap());
         assert!(at("init").is_some() && at("linuxrc").is_some());
     }
@@ -87,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("init");
         fs::write(&script, "echo hello\n").unwrap();
-        let error = initramfs(&script).unwrap_err().to_string();
+        let error = initramfs(&script, None).unwrap_err().to_string();
         assert!(error.contains("#!/bin/sh"), "{error}");
     }
 }

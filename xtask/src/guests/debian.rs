@@ -1,6 +1,7 @@
 //! Files from Debian packages that are not installed: `apt-get download` fetches them and checks
 //! their signatures, `dpkg-deb` unpacks them below `target/`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,23 +23,80 @@ pub fn kernel(package: &str, file: Option<&str>) -> Result<PathBuf> {
         }
         return Ok(place.join(file));
     }
-    let mut name = package.to_string();
+    let image = image(package)?;
+    let kernels = kernels_in(&image.folder.join("boot"))?;
+    match the_only(&image.package, &kernels)? {
+        Some(kernel) => Ok(image.folder.join("boot").join(kernel)),
+        None => bail!(
+            "the Debian package {} has no kernel in boot/, and depends on no linux-image-*; \
+             linux-image-cloud-amd64 is one that has a kernel",
+            image.package
+        ),
+    }
+}
+
+/// Modules of the kernel in a package, or in the package that it depends on: their names and files.
+pub fn modules(package: &str, names: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
+    let Image { package, folder } = image(package)?;
+    let found = modules_below(&folder.join("lib/modules"))?;
+    let module = |name: &String| {
+        let path = found.get(name).with_context(|| {
+            format!(
+                "the Debian package {package} has no file {name}.ko; what is built into its kernel needs no module"
+            )
+        })?;
+        let module = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        Ok((name.clone(), module))
+    };
+    names.iter().map(module).collect()
+}
+
+/// A package with a kernel's image, unpacked.
+struct Image {
+    package: String,
+    folder: PathBuf,
+}
+
+/// The package itself, if it has kernels or depends on no other that could, or the one that it depends on.
+fn image(package: &str) -> Result<Image> {
+    let mut package = package.to_string();
     // A metapackage such as linux-image-cloud-amd64 depends on the one for the current version.
-    for _ in 0..3 {
-        let place = unpacked(&name)?;
-        let kernels = kernels_in(&place.join("boot"))?;
-        if let Some(kernel) = the_only(&name, &kernels)? {
-            return Ok(place.join("boot").join(kernel));
+    for _ in 0..2 {
+        let folder = unpacked(&package)?;
+        if !kernels_in(&folder.join("boot"))?.is_empty() {
+            return Ok(Image { package, folder });
         }
-        match image_it_depends_on(&show(&name)?) {
-            Some(next) => name = next,
-            None => break,
+        match image_it_depends_on(&show(&package)?) {
+            Some(next) => package = next,
+            None => return Ok(Image { package, folder }),
         }
     }
-    bail!(
-        "the Debian package {name} has no kernel in boot/, and depends on no linux-image-*; \
-         linux-image-cloud-amd64 is one that has a kernel"
-    )
+    Ok(Image { folder: unpacked(&package)?, package })
+}
+
+/// The modules anywhere below a folder, by their names; where two have one name, the last path counts.
+fn modules_below(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        if !folder.is_dir() {
+            continue;
+        }
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+        {
+            let entry = entry?;
+            // No link is followed: one could lead out of the package.
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if let Some(name) =
+                entry.file_name().to_str().and_then(|name| name.strip_suffix(".ko"))
+            {
+                found.insert(name.into(), entry.path());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The one file among a package's kernels, if there is any.

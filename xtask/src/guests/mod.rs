@@ -23,7 +23,7 @@ pub fn resolve(source: &Source) -> Result<PathBuf> {
     match source {
         Source::File(path) => Ok(path.clone()),
         Source::Debian { package, file } => debian::kernel(package, file.as_deref()),
-        Source::Busybox { script } => busybox::initramfs(script),
+        Source::Busybox { script, modules } => busybox::initramfs(script, modules.as_ref()),
         other => bail!("{other:?}: xtask does not know this kind of source"),
     }
 }

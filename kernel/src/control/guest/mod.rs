@@ -2,10 +2,12 @@
 
 mod ending;
 mod orders;
+mod stopping;
 
 pub use orders::Refusal;
 
 use super::audit;
+use super::commands::Manner;
 use super::cores::{Core, State};
 use super::life::{Ended, Event, Life};
 use super::plan::Placed;
@@ -50,7 +52,7 @@ pub struct Guest {
     restarts: Restarts,
     /// The TSC when the present run was started, or the last.
     started: u64,
-    /// While it waits: the TSC at which it starts again.
+    /// While it waits: the TSC at which it starts again. While it is stopping: at which it is stopped, if it still runs.
     due: u64,
     /// What the operator wants to follow the present run.
     wanted: Wanted,
@@ -155,10 +157,11 @@ impl Guest {
         if self.expiry_said && self.life.is_alive() && !stays && !self.may_run() {
             info!("guest {}: is stopped: it has expired", self.name());
             // One that is alive can be stopped.
-            let _ = self.stop();
+            let _ = self.stop(Manner::Ask);
         }
         match self.life {
             Life::Starting => self.look_for_its_start(),
+            Life::Stopping => self.lose_patience(),
             Life::Waiting if reached(self.due) => self.launch(),
             _ => {}
         }
@@ -214,6 +217,11 @@ impl Guest {
     fn seconds_since(&self, tsc: u64) -> u64 {
         let ticks = cpu::rdtsc().wrapping_sub(tsc);
         ticks.checked_div(self.placed.clock.rates.tsc_hz).unwrap_or(0)
+    }
+
+    fn seconds_until(&self, tsc: u64) -> u64 {
+        let ticks = if reached(tsc) { 0 } else { tsc.wrapping_sub(cpu::rdtsc()) };
+        ticks.div_ceil(self.placed.clock.rates.tsc_hz.max(1))
     }
 
     /// Its cores.

@@ -2,9 +2,8 @@
 
 use super::{Guest, Wanted};
 use crate::arch::cpu;
-use crate::control::life::{Ended, Event, Life};
+use crate::control::life::{Event, Life};
 use crate::guest::examine::{Answer, Question};
-use crate::guest::stop::Stop;
 use core::fmt;
 
 /// Processors that have been told to stand still have done so within a hundredth of a second.
@@ -27,22 +26,6 @@ impl Guest {
         if self.life == Life::Faulted { Err(Refusal::NotStarted) } else { Ok(()) }
     }
 
-    /// Stops it if it runs, and starts it then; or starts it.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn restart(&mut self) -> Result<(), Refusal> {
-        if !self.may_run() {
-            return Err(Refusal::Expired);
-        }
-        if !self.life.is_active() {
-            return self.start();
-        }
-        self.stop()?;
-        self.wanted = Wanted::Restart;
-        Ok(())
-    }
-
     /// Lets the guest's processors stand still, whatever they do. Says how many ticks it took.
     ///
     /// # Errors
@@ -60,7 +43,12 @@ impl Guest {
     }
 
     fn freeze(&mut self, event: Event) -> Result<u64, Refusal> {
+        let was_asked = self.life == Life::Stopping && !self.shared().is_ending();
         self.go(event)?;
+        if was_asked {
+            // That is called off: whether it still ends is the guest's to say.
+            self.wanted = Wanted::Policy;
+        }
         let start = cpu::rdtsc();
         self.shared().pause(true);
         let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
@@ -107,20 +95,6 @@ impl Guest {
         self.go(Event::Resume)?;
         self.shared().pause(false);
         Ok(())
-    }
-
-    /// Tells the guest's processors to leave, whatever they do. [`has_ended`](Self::has_ended)
-    /// says when they have. One that waits to start again no longer does.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn stop(&mut self) -> Result<(), Refusal> {
-        if self.life.is_active() {
-            self.wanted = Wanted::Stop;
-            self.shared().end(Ok(Stop::Ordered));
-            return Ok(());
-        }
-        self.go(Event::Ended(Ended::Stopped))
     }
 }
 

@@ -129,6 +129,21 @@ fn an_edge_at_a_masked_pin_comes_out_of_the_unmasking_write() {
     assert_eq!(message, Some(expected));
 }
 
+#[test]
+fn the_power_button_is_pressed_only_for_who_listens() {
+    let mut platform = platform();
+    assert_eq!(platform.press_power_button(), None);
+    // Nothing waits for whoever unmasks the pin later.
+    assert_eq!(ioapic_write(&mut platform, 0x22, VECTOR.into()).message, None);
+    let expected =
+        Message { vector: VECTOR, destination: 0, logical: false, delivery: DeliveryMode::Fixed };
+    assert_eq!(platform.press_power_button(), Some(expected));
+    // An NMI, which no guest may send.
+    assert_eq!(ioapic_write(&mut platform, 0x22, 0x400).message, None);
+    assert_eq!(platform.press_power_button(), None);
+    assert_eq!(platform.interrupts_refused(), 0);
+}
+
 /// A guest with Linux's 8250 driver, as far as the port sees it: what it reads and writes, in which order.
 /// Its interrupt is only ever run for a message that the platform sent.
 struct Guest {

@@ -202,7 +202,7 @@ impl<'a> AmlReader<'a> {
 }
 
 #[test]
-fn dsdt_holds_processors_serial_port_clock_and_power_off() {
+fn dsdt_holds_processors_devices_and_power_off() {
     for count in [1, 3, 300] {
         let tables = build(count).unwrap();
         let dsdt = find(&tables).dsdt;
@@ -236,7 +236,29 @@ fn dsdt_holds_processors_serial_port_clock_and_power_off() {
         clock.named("_HID");
         assert_eq!(clock.eisa_id(), "PNP0B00");
         assert_eq!(clock.resources(), [0x47, 1, 0x70, 0, 0x70, 0, 1, 2]);
-        assert!(clock.rest.is_empty() && devices.rest.is_empty());
+        assert!(clock.rest.is_empty());
+
+        let (name, mut button) = devices.device();
+        assert_eq!(name, "PWRB");
+        button.named("_HID");
+        assert_eq!(button.eisa_id(), "PNP0C0C");
+        assert!(button.rest.is_empty());
+
+        let (name, mut events) = devices.device();
+        assert_eq!(name, "GED_");
+        events.named("_HID");
+        assert_eq!(events.take(10), b"\x0dACPI0013\0");
+        events.named("_UID");
+        assert_eq!(events.integer(), 0);
+        // The same kind of interrupt as the port's: 9.
+        assert_eq!(events.resources(), [0x89, 6, 0, 0b0011, 1, 9, 0, 0, 0]);
+        // Method (_EVT, 1, Serialized) { Notify (PWRB, 0x80) }
+        assert_eq!(events.byte(), 0x14);
+        let mut method = events.package();
+        assert_eq!(method.name(), "_EVT");
+        assert_eq!(method.byte(), 1 | 1 << 3);
+        assert_eq!(method.rest, b"\x86PWRB\x0a\x80");
+        assert!(events.rest.is_empty() && devices.rest.is_empty());
 
         aml.named("\\_S5_");
         assert_eq!(aml.byte(), 0x12);
