@@ -148,7 +148,13 @@ impl Boot {
     /// The same with a manifest of guests written for the tests, and a machine with as many cores as
     /// they need and one more. An administrator gives commands.
     pub fn of_guests(name: &str, guests: &[Guest]) -> Result<Self> {
-        let mut boot = Self::of_guests_with(name, guests, &operator()?)?;
+        Self::of_guests_and(name, guests, "")
+    }
+
+    /// The same with these further lines in the manifest.
+    pub fn of_guests_and(name: &str, guests: &[Guest], lines: &str) -> Result<Self> {
+        let lines = format!("{}{lines}", operator()?);
+        let mut boot = Self::of_guests_with(name, guests, &lines)?;
         boot.operator = true;
         Ok(boot)
     }

@@ -10,9 +10,11 @@ const REMEMBERED: usize = 50;
 const SIGN_IN: &str = "sign-in";
 
 /// The hypervisor's commands, and whether a guest's name comes next.
-pub const COMMANDS: [(&str, bool); 21] = [
+pub const COMMANDS: [(&str, bool); 24] = [
     ("attach", true),
     ("audit", false),
+    ("define", true),
+    ("destroy", true),
     ("examine", true),
     ("exits", true),
     ("help", false),
@@ -21,6 +23,7 @@ pub const COMMANDS: [(&str, bool); 21] = [
     ("list", false),
     ("memory", false),
     ("pause", true),
+    ("plan", false),
     ("power-off", false),
     ("quarantine", true),
     ("registers", true),

@@ -44,7 +44,7 @@ pub use error::{BundleError, GuestFault, ShortDigest};
 pub use fits::{DoesNotFit, Requirements};
 pub use header::{HEADER_LENGTH, MAGIC, VERSION};
 pub use policy::{Policy, PolicyFault, Quota, Subject};
-pub use size::Size;
+pub use size::{MEMORY_EXAMPLES, Size, parse_memory};
 pub use tenure::{Date, Expiry, NoDate, OnExpiry, Tenure};
 pub use writer::Writer;
 

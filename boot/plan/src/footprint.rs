@@ -82,6 +82,8 @@ pub struct Extent {
     pub bundle: u64,
     /// Bytes of the framebuffer; 0 where the log is not shown.
     pub framebuffer: u64,
+    /// Bytes of memory for the hypervisor and guests, an upper bound.
+    pub memory: u64,
     /// Bytes of heap that operators take: themselves, and what the dearest of their passwords is checked in.
     pub operators: u64,
 }
@@ -108,14 +110,26 @@ pub struct Footprint {
     pub cores: u64,
     /// What is each guest's own, in the manifest's order.
     pub guests: Vec<Own>,
+    /// What is nobody's at first: guests may be given the processors and the memory that are left over.
+    pub spare: Own,
 }
 
 impl Footprint {
     /// Works out what it takes to serve these guests on this machine.
     pub fn new(extent: &Extent, guests: impl IntoIterator<Item = Demand>) -> Self {
-        let guests: Vec<_> = guests.into_iter().map(|demand| Own::of(&demand)).collect();
         let cores = (extent.cores as u64).min(MOST_CORES);
-        let used = HEAP + cores * HEAP_OF_CORE + sum(&guests, |own| own.heap);
+        // All but the service core.
+        let (mut spare_cores, mut spare_memory) = (cores.saturating_sub(1), extent.memory);
+        let own = |demand: Demand| {
+            spare_cores = spare_cores.saturating_sub(demand.cores.into());
+            spare_memory = spare_memory.saturating_sub(demand.memory);
+            Own::of(&demand)
+        };
+        let guests: Vec<_> = guests.into_iter().map(own).collect();
+        let mut spare = Own::running(spare_cores, spare_memory);
+        // Where memory is shared in another way, a guest's may begin to lie below and above the hole for devices.
+        spare.ept += guests.len() as u64 * FRAME;
+        let used = HEAP + cores * HEAP_OF_CORE + sum(&guests, |own| own.heap) + spare.heap;
         // What operators take is taken at once and kept: there are no holes in it.
         let heap = used + used.div_ceil(HOLES - 1) + extent.operators;
         Self {
@@ -123,17 +137,23 @@ impl Footprint {
             shared: shared_tables(extent, cores) * FRAME,
             cores: cores * core_frames() * FRAME,
             guests,
+            spare,
         }
+    }
+
+    /// What is set aside for all guests together.
+    pub fn for_guests(&self) -> Own {
+        self.guests.iter().fold(self.spare, |sum, own| sum.and(own))
     }
 
     /// Tables and stacks, those of the guests included, without their EPT.
     pub fn tables(&self) -> u64 {
-        self.shared + self.cores + sum(&self.guests, |own| own.tables)
+        self.shared + self.cores + sum(&self.guests, |own| own.tables) + self.spare.tables
     }
 
     /// The EPT of all guests.
     pub fn ept(&self) -> u64 {
-        sum(&self.guests, |own| own.ept)
+        sum(&self.guests, |own| own.ept) + self.spare.ept
     }
 
     /// All of it.
@@ -143,17 +163,44 @@ impl Footprint {
 }
 
 impl Own {
-    fn of(demand: &Demand) -> Self {
-        let Demand { memory, text, .. } = *demand;
-        let cores = u64::from(demand.cores);
+    /// What it takes to serve a guest; without processors and memory, one that is not to run.
+    pub fn of(demand: &Demand) -> Self {
+        let Demand { cores, memory, text } = *demand;
+        let heap = HEAP_OF_GUEST + text as u64 * TEXTS;
+        if cores == 0 || memory == 0 {
+            return Self { heap, tables: 0, ept: 0 };
+        }
+        let Self { heap: more, tables, ept } = Self::running(cores.into(), memory);
+        Self { heap: heap + more, tables: tables + BITMAPS * FRAME, ept }
+    }
+
+    /// What these processors and this memory take, with whatever guests.
+    fn running(cores: u64, memory: u64) -> Self {
         // The window is one entry of the top level.
         let window = 1 + memory.div_ceil(DIRECTORY_SPAN);
         let ept = ept_tables(memory);
-        let heap = HEAP_OF_GUEST
-            + cores * (HEAP_OF_PROCESSOR + HEAP_OF_REPORT)
-            + text as u64 * TEXTS
-            + (ept + BITMAPS) * HEAP_OF_TABLE;
-        Self { heap, tables: (cores + BITMAPS + window) * FRAME, ept: ept * FRAME }
+        let heap = cores * (HEAP_OF_PROCESSOR + HEAP_OF_REPORT) + (ept + BITMAPS) * HEAP_OF_TABLE;
+        Self { heap, tables: (cores + window) * FRAME, ept: ept * FRAME }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            heap: self.heap.saturating_add(other.heap),
+            tables: self.tables.saturating_add(other.tables),
+            ept: self.ept.saturating_add(other.ept),
+        }
+    }
+
+    /// Whether it is there in what is set aside: frames are frames, whatever they are for.
+    pub fn fits(&self, set_aside: &Self) -> bool {
+        self.heap <= set_aside.heap && self.frames() <= set_aside.frames()
+    }
+
+    /// Bytes of frames.
+    pub fn frames(&self) -> u64 {
+        self.tables.saturating_add(self.ept)
     }
 }
 
@@ -219,7 +266,14 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn machine(cores: usize) -> Extent {
-        Extent { cores, ioapics: 1, bundle: 20 * MIB, framebuffer: 0, operators: 0 }
+        Extent {
+            cores,
+            ioapics: 1,
+            bundle: 20 * MIB,
+            framebuffer: 0,
+            memory: 512 * MIB,
+            operators: 0,
+        }
     }
 
     fn guest(cores: u32, memory: u64) -> Demand {
@@ -232,7 +286,8 @@ mod tests {
         let footprint = Footprint::new(&machine(4), guests.map(|(c, m)| guest(c, m)));
         let without_ept = footprint.bytes() - footprint.ept();
         assert!(without_ept < 2 * MIB, "{footprint:?}");
-        assert_eq!(footprint.ept(), 3 * 3 * FRAME);
+        // The last six for what is left over.
+        assert_eq!(footprint.ept(), (3 * 3 + 3 + 3) * FRAME);
         assert!(footprint.heap.is_multiple_of(FRAME) && footprint.tables().is_multiple_of(FRAME));
     }
 
@@ -241,6 +296,25 @@ mod tests {
         let with = Extent { operators: 7 * MIB, ..machine(4) };
         let [none, some] = [machine(4), with].map(|extent| Footprint::new(&extent, []).heap);
         assert_eq!(some, none + 7 * MIB);
+    }
+
+    #[test]
+    fn guests_may_be_given_what_is_left_over() {
+        let guests = [(1, 128 * MIB), (2, 64 * MIB)].map(|(cores, memory)| guest(cores, memory));
+        let extent = Extent { memory: 16 * GIB, ..machine(8) };
+        let set_aside = Footprint::new(&extent, guests).for_guests();
+        let fits =
+            |demands: [Demand; 2]| Own::of(&demands[0]).and(&Own::of(&demands[1])).fits(&set_aside);
+        assert!(fits(guests));
+        // All of the machine to one of them, or all of it shared in another way.
+        assert!(fits([guest(6, 15 * GIB), guest(1, 4 * MIB)]));
+        assert!(fits([guest(3, 8 * GIB - 2 * MIB), guest(4, 8 * GIB)]));
+        assert!(fits([guest(3, 4 * GIB - 2 * MIB), guest(4, 12 * GIB)]));
+        // One that is not to run takes little.
+        let none = Own::of(&guest(0, 0));
+        assert!(none.and(&Own::of(&guest(7, 16 * GIB))).fits(&set_aside) && none.frames() == 0);
+        assert!(!fits([guest(6, 15 * GIB), guest(1, 512 * GIB)]));
+        assert!(!fits([guest(60, GIB), guest(1, GIB)]), "more processors than there are");
     }
 
     #[test]

@@ -116,6 +116,42 @@ impl Plan {
         })
     }
 
+    /// Finds a share for one guest more on a machine whose free memory is what the others, in their places, have left. They
+    /// name the cores that they have.
+    ///
+    /// # Errors
+    /// What the guest cannot have, and what would be right.
+    pub fn one_more(
+        machine: &Machine,
+        others: Vec<Request>,
+        guest: &Request,
+    ) -> Result<Share, CannotPlan> {
+        let Request { name, memory, kernel, initrd, .. } = guest.clone();
+        let mut guests = others;
+        guests.push(guest.clone());
+        let cores = cores::place(machine, &guests)?.pop().unwrap_or_default();
+        let mut free = Free::new(&machine.free);
+        let memory = free.take(memory).ok_or_else(|| CannotPlan::Memory {
+            guest: name.clone(),
+            wanted: memory,
+            longest: free.longest(),
+        })?;
+        Ok(Share { name, cores, memory, kernel, initrd })
+    }
+
+    /// The plan of a machine on which guests have these shares; its free memory is what they have left.
+    pub fn of(machine: &Machine, guests: Vec<Share>) -> Option<Self> {
+        let placed: Vec<_> = guests.iter().map(|guest| guest.cores.clone()).collect();
+        Some(Self {
+            service: *machine.cores.first()?,
+            hypervisor: machine.hypervisor.clone(),
+            spare: cores::spare(machine, &placed),
+            guests,
+            free: Free::new(&machine.free).into_runs(),
+            estimated: machine.estimated,
+        })
+    }
+
     /// Bytes of memory that are left over.
     pub fn free_bytes(&self) -> u64 {
         self.free.iter().map(|run| run.end - run.start).fold(0, u64::saturating_add)

@@ -1,8 +1,10 @@
 //! One `[[guest]]`: its keys, and what each may be.
 
 use super::table::{Reader, Section, Setting};
-use super::{Guest, Input, Modules, Source, size};
-use bulkhead_manifest::{Cores, KernelKind, OnExpiry, Restart, Start, Tenure, limits};
+use super::{Guest, Input, Modules, Source};
+use bulkhead_manifest::{
+    Cores, KernelKind, MEMORY_EXAMPLES, OnExpiry, Restart, Start, Tenure, limits, parse_memory,
+};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -212,7 +214,7 @@ pub(super) fn whole(value: &DeValue<'_>) -> Option<u32> {
 }
 
 fn memory(setting: &Setting<'_, '_, '_>) -> Option<u64> {
-    size::parse(setting.string(size::RULE)?).map_err(|must| setting.report(must)).ok()
+    parse_memory(setting.string(MEMORY_EXAMPLES)?).map_err(|must| setting.report(must)).ok()
 }
 
 fn kernel(reader: &Reader<'_>, setting: &Setting<'_, '_, '_>) -> Option<Input> {

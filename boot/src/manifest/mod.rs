@@ -3,7 +3,6 @@
 mod guest;
 mod operator;
 mod policy;
-mod size;
 mod table;
 #[cfg(test)]
 mod tests;

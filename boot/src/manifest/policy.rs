@@ -1,10 +1,10 @@
 //! `[policy]` and `[[quota]]`: which guests may be together, and how much owners may have.
 
+use super::Guest;
 use super::guest::whole;
 use super::table::{Reader, Section, Setting};
-use super::{Guest, size};
 use bulkhead_manifest::policy::{self, PolicyFault};
-use bulkhead_manifest::{Policy, Quota, limits};
+use bulkhead_manifest::{MEMORY_EXAMPLES, Policy, Quota, limits, parse_memory};
 use toml::de::{DeTable, DeValue};
 
 const POLICY_KEYS: [&str; 2] = ["classes", "together"];
@@ -103,8 +103,8 @@ fn quota(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>) -
     let memory = match section.get("memory") {
         None => Some(None),
         Some(setting) => setting
-            .string(size::RULE)
-            .and_then(|text| size::parse(text).map_err(|must| setting.report(must)).ok())
+            .string(MEMORY_EXAMPLES)
+            .and_then(|text| parse_memory(text).map_err(|must| setting.report(must)).ok())
             .map(Some),
     };
     Some(Quota { owner: owner?, cores: cores?, memory: memory?, guests: guests? })

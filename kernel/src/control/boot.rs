@@ -155,6 +155,7 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &'static KernelHeap, entr
         ioapics: machine.ioapics.len(),
         bundle: at.end - at.start,
         framebuffer: screen.end - screen.start,
+        memory: free.free_bytes(),
         operators: bulkhead_operators::heap_for(bundle.operators()) as u64,
     };
     let footprint = Footprint::new(&extent, plan::demands(&bundle));
@@ -271,7 +272,7 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         guests.free_bytes() >> 20
     );
     let placed = plan::place(&bundle, guests, &own.taken, &footprint, clock);
-    let (placed, digests) = placed.unwrap_or_else(|error| refuse(error));
+    let (definitions, estate, digests) = placed.unwrap_or_else(|error| refuse(error));
     report_memory(&own, &footprint);
     interrupts::set_handler(TIMER_VECTOR, || {});
     interrupts::set_handler(SERIAL_VECTOR, || {});
@@ -288,7 +289,8 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     }
     let boot = Boot { entry: own.entry, digests };
     let operators = bundle.operators().to_vec();
-    let mut service = Service::new(placed, operators, boot, own.heap, serial_interrupts);
+    let mut service =
+        Service::new(definitions, estate, operators, boot, own.heap, serial_interrupts);
     let (powered_off, faulted) = service.run();
     service::finish(powered_off, faulted, own.heap, machine.soft_off)
 }

@@ -1,5 +1,6 @@
 //! The operator's commands, as they are typed.
 
+use super::define::{self, Define};
 use alloc::format;
 use alloc::string::String;
 use bulkhead_operators::Role;
@@ -34,6 +35,8 @@ pub enum Order {
     Quarantine,
     /// That is over; it is paused.
     Release,
+    /// It ends, and has no cores and no memory any more.
+    Destroy,
     /// What it is and does is shown.
     Info,
     /// Its exits so far are shown.
@@ -42,7 +45,7 @@ pub enum Order {
 
 impl Order {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Start,
         Self::Pause,
         Self::Resume,
@@ -50,6 +53,7 @@ impl Order {
         Self::Restart(Manner::Ask),
         Self::Quarantine,
         Self::Release,
+        Self::Destroy,
         Self::Info,
         Self::Exits,
     ];
@@ -64,7 +68,7 @@ impl Order {
             | Self::Stop(_)
             | Self::Restart(_)
             | Self::Quarantine => Role::Operator,
-            Self::Release => Role::Administrator,
+            Self::Release | Self::Destroy => Role::Administrator,
         }
     }
 
@@ -87,6 +91,7 @@ impl Order {
             Self::Restart(_) => "restart",
             Self::Quarantine => "quarantine",
             Self::Release => "release",
+            Self::Destroy => "destroy",
             Self::Info => "info",
             Self::Exits => "exits",
         }
@@ -94,7 +99,7 @@ impl Order {
 }
 
 /// A command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command<'a> {
     /// What is typed goes to this guest from now on.
     Attach(&'a str),
@@ -108,6 +113,10 @@ pub enum Command<'a> {
     List(Form),
     /// What guests are made of is listed.
     Inventory(Form),
+    /// A guest is given cores and memory.
+    Define(Define<'a>),
+    /// Who has what of the machine is shown.
+    Plan,
     /// What of the hypervisor's memory is in use is shown.
     Memory,
     /// The audit trail is shown, as far as it was not.
@@ -130,10 +139,12 @@ impl Command<'_> {
     pub fn role(&self) -> Option<Role> {
         match self {
             Self::Attach(_) | Self::SignIn(..) | Self::SignOut | Self::Who | Self::Help => None,
-            Self::List(_) | Self::Inventory(_) | Self::Memory | Self::Audit => Some(Role::Viewer),
+            Self::List(_) | Self::Inventory(_) | Self::Plan | Self::Memory | Self::Audit => {
+                Some(Role::Viewer)
+            }
             Self::Order(order, _) => Some(order.role()),
             // A guest's secrets are in its memory and in its registers.
-            Self::Examine(..) | Self::Registers(..) | Self::PowerOff(_) => {
+            Self::Examine(..) | Self::Registers(..) | Self::Define(_) | Self::PowerOff(_) => {
                 Some(Role::Administrator)
             }
         }
@@ -151,7 +162,7 @@ pub enum Form {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
-     release NAME, info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], memory, audit, \
+     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], plan, memory, audit, \
      sign-in NAME PASSWORD, sign-out, who, power-off [--now], help";
 
 /// Why a line is no command.
@@ -167,6 +178,8 @@ pub enum NoCommand<'a> {
     OneNameOrNow(&'static str),
     /// This command needs a guest's name and a number.
     NameAndNumber(&'static str, &'static str),
+    /// `define` needs a name, and knows two options.
+    Define,
     /// `sign-in` needs a name and a password.
     NameAndPassword,
     /// This command stands alone, or with `--json`.
@@ -191,6 +204,7 @@ impl fmt::Display for NoCommand<'_> {
             Self::NameAndNumber(verb, example) => {
                 write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
             }
+            Self::Define => f.write_str(define::RULE),
             Self::NameAndPassword => {
                 f.write_str("sign-in takes your name and your password: sign-in NAME PASSWORD")
             }
@@ -238,6 +252,11 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         b"attach" => Ok(Command::Attach(named("attach")?)),
         b"list" => Ok(Command::List(form("list")?)),
         b"inventory" => Ok(Command::Inventory(form("inventory")?)),
+        b"define" => {
+            let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            Define::parse(words.skip(1)).map(Command::Define).ok_or(NoCommand::Define)
+        }
+        b"plan" => alone("plan", Command::Plan),
         b"memory" => alone("memory", Command::Memory),
         b"audit" => alone("audit", Command::Audit),
         SIGN_IN => {
@@ -323,6 +342,9 @@ mod tests {
         assert_eq!(parse(b"inventory --json"), Ok(Command::Inventory(Form::Json)));
         assert_eq!(parse(b"examine one 0xfF0"), Ok(Command::Examine("one", 0xFF0)));
         assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
+        let define = Define { name: "one", cores: None, memory: Some(4 << 20) };
+        assert_eq!(parse(b" define one --memory 4MiB"), Ok(Command::Define(define)));
+        assert_eq!(parse(b"plan"), Ok(Command::Plan));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
         assert_eq!(parse(b"audit"), Ok(Command::Audit));
         assert_eq!(parse(b"power-off"), Ok(Command::PowerOff(Manner::Ask)));
@@ -360,13 +382,15 @@ mod tests {
         for line in ["attach a", "sign-in a b", "sign-out", "who", "help"] {
             assert!(free(line), "{line}");
         }
-        for line in ["list", "inventory", "memory", "audit", "info a", "exits a"] {
+        for line in ["list", "inventory", "plan", "memory", "audit", "info a", "exits a"] {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Viewer), "{line}");
         }
         for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Operator), "{line}");
         }
-        for line in ["release a", "examine a 0", "registers a 0", "power-off"] {
+        for line in
+            ["release a", "destroy a", "define a", "examine a 0", "registers a 0", "power-off"]
+        {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Administrator), "{line}");
         }
     }
@@ -392,6 +416,7 @@ mod tests {
             assert_eq!(said(line.as_bytes()), one, "{line}");
         }
         assert_eq!(said(b"power-off a"), "power-off takes nothing but --now");
+        assert_eq!(said(b"define"), define::RULE);
         assert_eq!(said(b"list all"), "list takes nothing but --json");
         assert_eq!(said(b"memory all"), "memory takes no name");
         let sign_in = "sign-in takes your name and your password: sign-in NAME PASSWORD";

@@ -52,9 +52,17 @@ pub struct Core {
     stacks: Stacks,
     vmxon_region: HostPhysical,
     state: AtomicU8,
-    /// The guest to run, and which of its processors.
-    work: Mutex<Option<(Arc<Partition>, u32)>>,
+    /// What it is to do next.
+    work: Mutex<Option<Work>>,
     refusal: Mutex<Option<Unusable>>,
+}
+
+/// What a core is given to do.
+enum Work {
+    /// To run a guest: which of its processors.
+    Run(Arc<Partition>, u32),
+    /// To load CR3 anew: its window has been closed.
+    Forget,
 }
 
 /// A core's stacks, by their highest addresses.
@@ -148,12 +156,37 @@ impl Core {
     /// Gives a parked core processor `id` of a guest to run. Says whether it was parked.
     #[must_use]
     pub fn start(&self, partition: Arc<Partition>, id: u32) -> bool {
+        self.give(Work::Run(partition, id))
+    }
+
+    /// Closes the window of a parked core, and waits until the core has forgotten it. Says whether it has: not if it is
+    /// not parked, or does not answer.
+    #[must_use]
+    pub fn close(&self) -> bool {
+        if self.state() != State::Parked {
+            return false;
+        }
+        self.space.lock().close();
+        if !self.give(Work::Forget) {
+            return false;
+        }
+        // It takes up its work at once, and has nothing else to do.
+        loop {
+            match self.state() {
+                State::Parked => return true,
+                State::Running => cpu::pause(),
+                State::Dead | State::Offline => return false,
+            }
+        }
+    }
+
+    fn give(&self, work: Work) -> bool {
         let (parked, running) = (State::Parked as u8, State::Running as u8);
         let order = Ordering::SeqCst;
         if self.state.compare_exchange(parked, running, order, order).is_err() {
             return false;
         }
-        *self.work.lock() = Some((partition, id));
+        *self.work.lock() = Some(work);
         nmi::kick(self.apic);
         true
     }
@@ -266,17 +299,20 @@ pub extern "C" fn application_core(index: u64) -> ! {
     let Some(capabilities) = usable else { cpu::park() };
     loop {
         let work = core.work.lock().take();
-        let Some((partition, id)) = work else {
+        let Some(work) = work else {
             nmi::wait();
             continue;
         };
-        // The service core has mapped the window since this core last loaded CR3.
-        // SAFETY: the same address space as before; the interrupt table is loaded, and no lock is held.
-        unsafe {
-            cpu::write_cr3(cpu::read_cr3());
-            // What an earlier guest has sent here, until the last of its cores had left it.
-            apic::drain();
-        }
+        // The service core has opened or closed the window since this core last loaded CR3.
+        // SAFETY: the same address space as before.
+        unsafe { cpu::write_cr3(cpu::read_cr3()) };
+        let Work::Run(partition, id) = work else {
+            core.set_state(State::Parked);
+            continue;
+        };
+        // What an earlier guest has sent here, until the last of its cores had left it.
+        // SAFETY: the interrupt table is loaded, and no lock is held.
+        unsafe { apic::drain() };
         let context =
             run::Core { segments: &local.segments, capabilities: &capabilities, tables: tables() };
         // SAFETY: VMX operation was entered above, interrupts are off, and `start`'s caller has

@@ -32,6 +32,9 @@ impl Columns {
 }
 
 fn core_numbers(guest: &Guest) -> String {
+    if guest.cores().is_empty() {
+        return "-".into();
+    }
     names(guest.cores().iter().map(|core| core.index))
 }
 
@@ -51,30 +54,35 @@ pub fn list(guest: &Guest, attached: bool, Columns { name, cores }: Columns) {
         guest.name(),
         guest.life(),
         core_numbers(guest),
-        format!("{}", Size(guest.memory())),
+        guest.memory().map_or_else(|| "-".into(), |memory| format!("{}", Size(memory))),
         guest.uptime().map_or_else(|| "-".into(), |seconds| format!("{seconds} s")),
         format!("{}", Grouped(guest.shared().exits().count())),
-        guest.placed().tenure.owner,
+        guest.definition().tenure.owner,
         if guest.has_expired() { ", expired" } else { "" },
     ));
 }
 
 /// The rest of the answer to `info`.
 pub fn info(guest: &Guest) {
-    let placed = guest.placed();
+    let definition = guest.definition();
     let exits = guest.shared().exits();
-    let Tenure { owner, purpose, classification, expires, on_expiry } = &placed.tenure;
+    let Tenure { owner, purpose, classification, expires, on_expiry } = &definition.tenure;
     answer(format_args!("  owner {owner}, purpose {purpose}"));
     let expired = if guest.has_expired() { ", has expired" } else { "" };
     answer(format_args!(
         "  classification {classification}, expires {expires}, on_expiry {}{expired}",
         on_expiry.name()
     ));
-    answer(format_args!("  cores {}", names(guest.cores().iter().map(|core| core.index))));
-    answer(format_args!("  memory {}", Size(guest.memory())));
-    answer(format_args!("  command line {}", placed.command_line.escape_debug()));
-    let start = if placed.at_boot { "at-boot" } else { "by-hand" };
-    answer(format_args!("  start {start}, restart {}", placed.restart.name()));
+    match guest.memory() {
+        Some(memory) => {
+            answer(format_args!("  cores {}", core_numbers(guest)));
+            answer(format_args!("  memory {}", Size(memory)));
+        }
+        None => answer(format_args!("  no cores and no memory")),
+    }
+    answer(format_args!("  command line {}", definition.command_line.escape_debug()));
+    let start = if definition.at_boot { "at-boot" } else { "by-hand" };
+    answer(format_args!("  start {start}, restart {}", definition.restart.name()));
     if let Some(seconds) = guest.uptime() {
         answer(format_args!("  up {seconds} s"));
     }
@@ -117,19 +125,19 @@ pub fn list_json(guest: &Guest, attached: bool) {
         Json(guest.name()),
         Json(&format!("{}", guest.life())),
         list_with(",", guest.cores().iter().map(|core| core.index)),
-        guest.memory(),
+        OrNull(guest.memory()),
         guest.uptime().map_or_else(|| "null".into(), |seconds| format!("{seconds}")),
         exits.count(),
         exits.ticks(),
-        Json(&guest.placed().tenure.owner),
+        Json(&guest.definition().tenure.owner),
         guest.has_expired(),
     ));
 }
 
 /// Answers `inventory` for a guest: what it is made of, running or not.
 pub fn inventory(guest: &Guest) {
-    let placed = guest.placed();
-    let Tenure { owner, purpose, classification, expires, .. } = &placed.tenure;
+    let definition = guest.definition();
+    let Tenure { owner, purpose, classification, expires, .. } = &definition.tenure;
     let expired = if guest.has_expired() { ", has expired" } else { "" };
     answer(format_args!(
         "{}: {}, owner {owner}, {classification}, expires {expires}{expired}: {purpose}",
@@ -139,11 +147,11 @@ pub fn inventory(guest: &Guest) {
     let file = |what, file: &File| {
         answer(format_args!("  {what:<12} {}  {}", Hex(&file.digest), file.name));
     };
-    file("kernel", &placed.files.kernel);
-    if let Some(initrd) = &placed.files.initrd {
+    file("kernel", &definition.files.kernel);
+    if let Some(initrd) = &definition.files.initrd {
         file("initrd", initrd);
     }
-    let line = &placed.command_line;
+    let line = &definition.command_line;
     let digest = bulkhead_manifest::digest(line.as_bytes());
     answer(format_args!("  {:<12} {}  {}", "command line", Hex(&digest), line.escape_debug()));
 }
@@ -153,8 +161,8 @@ pub fn inventory_json(guest: &Guest) {
     let file = |file: &File| {
         format!("{{\"name\":{},\"blake3\":\"{}\"}}", Json(&file.name), Hex(&file.digest))
     };
-    let placed = guest.placed();
-    let Tenure { owner, purpose, classification, expires, on_expiry } = &placed.tenure;
+    let definition = guest.definition();
+    let Tenure { owner, purpose, classification, expires, on_expiry } = &definition.tenure;
     answer(format_args!(
         "{{\"name\":{},\"state\":{},\"owner\":{},\"purpose\":{},\"classification\":{},\"expires\":{},\
          \"on_expiry\":\"{}\",\"expired\":{},\"kernel\":{},\"initrd\":{},\
@@ -167,10 +175,10 @@ pub fn inventory_json(guest: &Guest) {
         Json(&format!("{expires}")),
         on_expiry.name(),
         guest.has_expired(),
-        file(&placed.files.kernel),
-        OrNull(placed.files.initrd.as_ref().map(file)),
-        Json(&placed.command_line),
-        Hex(&bulkhead_manifest::digest(placed.command_line.as_bytes())),
+        file(&definition.files.kernel),
+        OrNull(definition.files.initrd.as_ref().map(file)),
+        Json(&definition.command_line),
+        Hex(&bulkhead_manifest::digest(definition.command_line.as_bytes())),
     ));
 }
 

@@ -1,7 +1,9 @@
 //! The states of a guest, and what leads from one to another: all of it is in [`Life::after`].
 //!
 //! ```text
-//!            start            entered            pause, resume
+//! undefined
+//!     ▲ define, destroy
+//!     ▼      start            entered            pause, resume
 //! defined ──────────▶ starting ──────▶ running ◀───────────────▶ paused
 //!                        ▲  │            │  │ ask                │   ▲
 //!                  start │  │  ended     │  └────▶ stopping      │   │ release
@@ -10,15 +12,17 @@
 //!         waiting to start again
 //! ```
 //!
-//! All five that have its cores may end, and all but the last be put into quarantine. What is stopping may be paused,
-//! which calls it off.
+//! All five in which its cores are in use may end, and all but the last be put into quarantine. What is stopping may be
+//! paused, which calls it off. What has ended may be destroyed, too.
 
 use core::fmt;
 
 /// Where a guest is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It has never been started.
+    /// It has no cores and no memory: it was destroyed.
+    Undefined,
+    /// It has never been started there.
     Defined,
     /// Its cores prepare it: its memory is wiped, its kernel loaded.
     Starting,
@@ -56,6 +60,10 @@ pub enum Ended {
 /// What happens to a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The operator gives it cores and memory.
+    Define,
+    /// The operator takes them away. One that runs has ended before.
+    Destroy,
     /// The operator starts it, or the boot, or its restart policy.
     Start,
     /// Its first processor has executed an instruction.
@@ -76,7 +84,8 @@ pub enum Event {
 
 impl Life {
     /// All states.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Undefined,
         Self::Defined,
         Self::Starting,
         Self::Running,
@@ -93,9 +102,11 @@ impl Life {
     pub const fn after(self, event: Event) -> Option<Self> {
         use Life::{
             Defined, Faulted, Paused, PoweredOff, Quarantined, Running, Starting, Stopped,
-            Stopping, Waiting,
+            Stopping, Undefined, Waiting,
         };
         Some(match (self, event) {
+            (Undefined, Event::Define) => Defined,
+            (Defined | Waiting | PoweredOff | Stopped | Faulted, Event::Destroy) => Undefined,
             (Defined | Waiting | PoweredOff | Stopped | Faulted, Event::Start) => Starting,
             (Starting, Event::Entered) => Running,
             (Running, Event::Ask) => Stopping,
@@ -133,6 +144,7 @@ impl Life {
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Undefined => "undefined",
             Self::Defined => "defined",
             Self::Starting => "starting",
             Self::Running => "running",
@@ -160,9 +172,17 @@ mod tests {
     #[test]
     fn a_guest_is_started_where_its_cores_are_free() {
         let from: Vec<_> = arrows(Event::Start).into_iter().map(|(from, _)| from).collect();
-        assert!(Life::ALL.into_iter().all(|life| life.is_active() != from.contains(&life)));
+        let free = |life: Life| !life.is_active() && life != Life::Undefined;
+        assert!(Life::ALL.into_iter().all(|life| free(life) == from.contains(&life)));
         assert!(arrows(Event::Start).iter().all(|&(_, to)| to == Life::Starting));
         assert_eq!(arrows(Event::Entered), [(Life::Starting, Life::Running)]);
+    }
+
+    #[test]
+    fn a_place_is_given_to_what_has_none_and_taken_from_what_does_not_run() {
+        assert_eq!(arrows(Event::Define), [(Life::Undefined, Life::Defined)]);
+        let startable = arrows(Event::Start).into_iter().map(|(from, _)| (from, Life::Undefined));
+        assert_eq!(arrows(Event::Destroy), startable.collect::<Vec<_>>());
     }
 
     #[test]
@@ -184,6 +204,8 @@ mod tests {
         let to: Vec<_> = arrows(Event::Quarantine).into_iter().map(|(_, to)| to).collect();
         assert_eq!(to, [Life::Quarantined; 4]);
         let events = [
+            Event::Define,
+            Event::Destroy,
             Event::Start,
             Event::Entered,
             Event::Ask,

@@ -9,6 +9,8 @@ pub mod commands;
 pub mod consoles;
 pub mod cores;
 pub mod costs;
+pub mod define;
+pub mod estate;
 pub mod framebuffer;
 pub mod guest;
 pub mod input;

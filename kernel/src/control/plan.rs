@@ -1,6 +1,7 @@
 //! Which guest gets which core and which memory.
 
 use super::cores::{self, Core, State};
+use super::estate::Estate;
 use crate::arch::topology;
 use crate::guest::clock::Clock;
 use crate::guest::loader::Kind;
@@ -9,19 +10,21 @@ use crate::memory::address_space::{MapFailed, Window};
 use crate::memory::{FramePool, FrameRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use bulkhead_manifest::{BlobIndex, Bundle, BundleError, KernelKind, Restart, Start, Tenure};
+use bulkhead_manifest::{
+    BlobIndex, Bundle, BundleError, Cores, KernelKind, Restart, Start, Tenure,
+};
 use bulkhead_plan::footprint::{Demand, Footprint, Own};
 use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
 use core::ops::Range;
 use log::info;
 
-/// A guest in its place, so that it can be started, and started again.
-pub struct Placed {
+/// A guest of the bundle, and where it is, so that it can be started, and started again.
+pub struct Definition {
     /// From the manifest.
     pub name: String,
-    /// The cores that are its own, in the order of its processors; at least one.
-    pub cores: Vec<&'static Core>,
+    /// The cores and the bytes of memory that the manifest asks for.
+    pub wanted: (Cores, u64),
     /// When it is started again.
     pub restart: Restart,
     /// Whether it is started when the machine boots.
@@ -42,14 +45,51 @@ pub struct Placed {
     pub vpid: u16,
     /// The time.
     pub clock: Clock,
+    /// What it has of the machine.
+    pub place: Option<Place>,
+}
+
+/// Cores and memory that are one guest's.
+pub struct Place {
+    /// The cores, in the order of the guest's processors; at least one.
+    pub cores: Vec<&'static Core>,
     /// Bytes of its RAM.
     pub memory: u64,
-    /// Its RAM, while it does not run.
+    /// The RAM, while the guest does not run.
     pub frames: Option<FrameRange>,
-    /// The window to its RAM.
+    /// Where the RAM is, for the reader.
+    pub at: Range<u64>,
+    /// The window to it.
     pub window: Window,
-    /// What the hypervisor has set aside for it.
+    /// What the hypervisor has set aside for the guest.
     pub own: Own,
+}
+
+impl Definition {
+    /// What it makes the hypervisor need memory for, on so many cores and with so many bytes of memory.
+    pub fn demand(&self, cores: u32, memory: u64) -> Demand {
+        let text = self.name.len()
+            + self.files.kernel.name.len()
+            + self.command_line.len()
+            + self.tenure.text();
+        Demand { cores, memory, text }
+    }
+
+    /// What it makes the hypervisor need memory for now.
+    pub fn own(&self) -> Own {
+        self.place.as_ref().map_or_else(|| Own::of(&self.demand(0, 0)), |place| place.own)
+    }
+
+    /// What it asks of a plan.
+    pub fn request(&self, cores: Cores, memory: u64) -> Request {
+        Request {
+            name: self.name.clone(),
+            cores,
+            memory,
+            kernel: self.files.kernel.name.clone(),
+            initrd: self.initrd.is_some(),
+        }
+    }
 }
 
 /// What a guest's files are called, and what they hash to.
@@ -75,10 +115,8 @@ pub enum CannotPlace {
     Bundle(BundleError),
     /// The machine has not what the guests want.
     Plan(CannotPlan),
-    /// A core or memory of the plan's is not there: a defect.
-    Planned(String),
-    /// The memory that was set aside for page tables is not enough, or in use: a defect.
-    Window(String, MapFailed),
+    /// What is planned for a guest is not there.
+    Place(String, NoPlace),
     /// A kernel kind that this hypervisor does not know.
     Kind(String),
 }
@@ -88,18 +126,62 @@ impl fmt::Display for CannotPlace {
         match self {
             Self::Bundle(error) => error.fmt(f),
             Self::Plan(error) => error.fmt(f),
-            Self::Planned(name) => {
-                write!(f, "guest \"{name}\": what is planned for it is not free: a defect")
-            }
-            Self::Window(name, error) => {
-                write!(f, "guest \"{name}\": its memory cannot be mapped: {error:?}: a defect")
-            }
+            Self::Place(name, why) => write!(f, "guest \"{name}\": {why}"),
             Self::Kind(name) => write!(f, "guest \"{name}\": its kind of kernel is not known here"),
         }
     }
 }
 
+/// What is planned for a guest is not there: a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// A core or memory of the plan's is not free.
+    NotFree,
+    /// The memory that was set aside for page tables is not enough, or in use.
+    Window(MapFailed),
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFree => f.write_str("what is planned for it is not free: a defect"),
+            Self::Window(error) => {
+                write!(f, "its memory cannot be mapped: {error:?}: a defect")
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Takes what a plan gives to a guest out of the free memory.
+    ///
+    /// # Errors
+    /// If that is not there.
+    pub fn new(share: &Share, free: &mut FramePool, own: Own) -> Result<Self, NoPlace> {
+        let core =
+            |core: &bulkhead_plan::Core| cores::all().get(usize::try_from(core.number).ok()?);
+        let cores: Option<Vec<_>> = share.cores.iter().map(core).collect();
+        let cores = cores.ok_or(NoPlace::NotFree)?;
+        let frames = free.take_at(share.memory.clone()).ok_or(NoPlace::NotFree)?;
+        match Window::new(&frames, &mut cores::tables().lock()) {
+            Ok(window) => Ok(Self {
+                cores,
+                memory: frames.len(),
+                at: share.memory.clone(),
+                frames: Some(frames),
+                window,
+                own,
+            }),
+            Err(error) => {
+                free.give_back(frames);
+                Err(NoPlace::Window(error))
+            }
+        }
+    }
+}
+
 /// Makes the plan, logs it, and takes what it gives to each guest out of the free memory. Then checks each guest's files.
+/// What is left over is the estate's.
 ///
 /// `hypervisor` is what the hypervisor keeps of the memory, for the log; `footprint` what of it is each guest's. Says how
 /// many ticks the digests took.
@@ -112,22 +194,23 @@ pub fn place(
     hypervisor: &[Range<u64>],
     footprint: &Footprint,
     clock: Clock,
-) -> Result<(Vec<Placed>, u64), CannotPlace> {
-    let machine = machine(&pool, hypervisor);
+) -> Result<(Vec<Definition>, Estate, u64), CannotPlace> {
+    let hypervisor = joined(hypervisor);
+    let machine = machine(&pool, &hypervisor);
     info!("plan: {machine}");
     let plan = Plan::new(&machine, &requests(bundle)?).map_err(CannotPlace::Plan)?;
     for line in plan.to_string().lines() {
         info!("plan: {line}");
     }
-    let (mut placed, mut digests) = (Vec::new(), 0);
+    let (mut guests, mut digests) = (Vec::new(), 0);
     let mut checked = |index| {
         let (file, ticks) = timed(|| checked(bundle, index));
         digests += ticks;
         file
     };
-    let guests = bundle.guests().iter().zip(plan.guests).zip(&footprint.guests);
-    for (index, ((guest, share), &own)) in guests.enumerate() {
-        let Share { name, cores, memory, .. } = share;
+    let shares = bundle.guests().iter().zip(plan.guests).zip(&footprint.guests);
+    for (index, ((guest, share), &own)) in shares.enumerate() {
+        let name = guest.name.clone();
         let kind = match guest.kind {
             KernelKind::BzImage => Kind::BzImage,
             KernelKind::Elf64 => Kind::Elf64,
@@ -135,16 +218,11 @@ pub fn place(
             KernelKind::Multiboot => Kind::Multiboot,
             _ => return Err(CannotPlace::Kind(name)),
         };
-        let planned = || CannotPlace::Planned(name.clone());
-        let cores: Option<Vec<_>> =
-            cores.iter().map(|core| cores::all().get(usize::try_from(core.number).ok()?)).collect();
-        let cores = cores.ok_or_else(planned)?;
-        let frames = pool.take_at(memory).ok_or_else(planned)?;
-        let window = Window::new(&frames, &mut cores::tables().lock())
-            .map_err(|error| CannotPlace::Window(name.clone(), error))?;
-        placed.push(Placed {
+        let place = Place::new(&share, &mut pool, own)
+            .map_err(|why| CannotPlace::Place(name.clone(), why))?;
+        guests.push(Definition {
             name,
-            cores,
+            wanted: (guest.cores.clone(), guest.memory),
             restart: guest.restart,
             at_boot: guest.start == Start::AtBoot,
             tenure: guest.tenure.clone(),
@@ -159,30 +237,33 @@ pub fn place(
             // VPID 0 is the hypervisor's (SDM Vol. 3C, 29.1).
             vpid: u16::try_from(index + 1).unwrap_or(u16::MAX),
             clock,
-            memory: guest.memory,
-            frames: Some(frames),
-            window,
-            own,
+            place: Some(place),
         });
     }
-    Ok((placed, digests))
+    let quotas = bundle.descriptor().quotas.clone();
+    let estate = Estate::new(pool, hypervisor, footprint.for_guests(), quotas);
+    Ok((guests, estate, digests))
 }
 
-/// This machine, as the plan sees it.
-fn machine(pool: &FramePool, hypervisor: &[Range<u64>]) -> Machine {
-    let core = |core: &Core| bulkhead_plan::Core {
-        number: u32::try_from(core.index).unwrap_or(u32::MAX),
-        apic_id: core.apic.0,
-        usable: core.state() == State::Parked,
-    };
+/// This machine, as the plan sees it: `free` is its free memory, `hypervisor` what is the hypervisor's, joined.
+pub fn machine(pool: &FramePool, hypervisor: &[Range<u64>]) -> Machine {
     let mut free: Vec<_> = pool.pieces().collect();
     free.sort_by_key(|piece| piece.start);
     Machine {
         cores: cores::all().iter().map(core).collect(),
         thread_bits: topology::thread_bits(),
-        hypervisor: joined(hypervisor),
+        hypervisor: hypervisor.to_vec(),
         free,
         estimated: false,
+    }
+}
+
+/// A core, as the plan sees it.
+pub fn core(core: &Core) -> bulkhead_plan::Core {
+    bulkhead_plan::Core {
+        number: u32::try_from(core.index).unwrap_or(u32::MAX),
+        apic_id: core.apic.0,
+        usable: matches!(core.state(), State::Parked | State::Running),
     }
 }
 

@@ -7,14 +7,16 @@ use super::commands::{self, Command, Form, MAX_COMMAND, Manner, Order};
 use super::consoles::{self, Consoles, Typed};
 use super::cores;
 use super::costs;
-use super::guest::{Boot, Guest};
+use super::define::Define;
+use super::estate::Estate;
+use super::guest::{Boot, Guest, define};
 use super::inventory;
 use super::life::Life;
 use super::link::Request;
 use super::listing::{Listing, What};
 use super::log as console;
 use super::panic;
-use super::plan::Placed;
+use super::plan::Definition;
 use super::port;
 use super::session::{Channel, Session, Sessions};
 use crate::arch::power::SoftOff;
@@ -25,6 +27,7 @@ use crate::memory::{GuestPhysical, KernelHeap};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use bulkhead_manifest::Size;
 use bulkhead_operators::Operator;
 use bulkhead_plan::footprint::KIB;
 use log::info;
@@ -32,6 +35,7 @@ use log::info;
 /// What the service core serves.
 pub struct Service {
     guests: Vec<Guest>,
+    estate: Estate,
     consoles: Consoles,
     sessions: Sessions,
     pub(super) access: Access<{ Channel::ALL.len() }>,
@@ -43,18 +47,19 @@ pub struct Service {
 impl Service {
     /// Starts the guests that start at boot. `serial_interrupts` says whether the serial port interrupts.
     pub fn new(
-        placed: Vec<Placed>,
+        definitions: Vec<Definition>,
+        estate: Estate,
         operators: Vec<Operator>,
         boot: Boot,
         heap: &'static KernelHeap,
         serial_interrupts: bool,
     ) -> Self {
-        let consoles = Consoles::new(placed.len(), serial_interrupts);
-        let mut guests: Vec<_> = placed.into_iter().map(Guest::new).collect();
+        let consoles = Consoles::new(definitions.len(), serial_interrupts);
+        let mut guests: Vec<_> = definitions.into_iter().map(Guest::new).collect();
         guests.iter_mut().for_each(|guest| guest.boot(boot));
         let sessions = Sessions::default();
         let access = Access::new(operators);
-        let mut service = Self { guests, consoles, sessions, access, heap, ending: false };
+        let mut service = Self { guests, estate, consoles, sessions, access, heap, ending: false };
         // The first may not have started.
         service.attach_next(true);
         service
@@ -74,7 +79,7 @@ impl Service {
                 guest.look_after();
                 // What it wrote last comes before what is said of its end.
                 if guest.has_ended() && !consoles::has_output(guest) {
-                    guest.conclude();
+                    guest.conclude(&mut self.estate);
                     busy = true;
                 }
             }
@@ -93,7 +98,9 @@ impl Service {
 
     fn is_over(&self) -> bool {
         let waited_for = |guest: &Guest| {
-            let startable = guest.life() == Life::Defined && guest.may_run() && !self.ending;
+            let startable = matches!(guest.life(), Life::Undefined | Life::Defined)
+                && guest.may_run()
+                && !self.ending;
             guest.life().is_alive() || startable
         };
         !self.guests.iter().any(waited_for)
@@ -175,6 +182,8 @@ impl Service {
             Command::List(form) => self.list(channel, What::List, form),
             Command::Inventory(form) => self.list(channel, What::Inventory, form),
             Command::Memory => self.memory(),
+            Command::Plan => self.say_plan(),
+            Command::Define(define) => self.define(define),
             Command::Audit => {
                 let (records, digest) = audit::say();
                 answer(format_args!("{records} records; the digest of the last is {digest}"));
@@ -232,6 +241,10 @@ impl Service {
             Order::Quarantine => {
                 guest.quarantine().map(|ticks| format!("is quarantined, after {ticks} ticks"))
             }
+            Order::Destroy => guest.destroy(&mut self.estate).map(|done| match done {
+                true => "is destroyed".into(),
+                false => "is told to stop, and is destroyed then".into(),
+            }),
             Order::Release => guest.release().map(|()| "is paused".into()),
             Order::Exits => Ok("has these exits so far:".into()),
             Order::Info => Ok(format!("is {}", guest.life())),
@@ -245,6 +258,30 @@ impl Service {
             Order::Exits => costs::exits(guest),
             Order::Info => inventory::info(guest),
             _ => {}
+        }
+    }
+
+    fn define(&mut self, Define { name, cores, memory }: Define<'_>) {
+        let Some(index) = self.named(name) else { return };
+        match define(&mut self.guests, index, &mut self.estate, (cores, memory)) {
+            Ok(place) => {
+                let numbers = consoles::list(place.cores.iter().map(|core| core.index));
+                let plural = if place.cores.len() == 1 { "" } else { "s" };
+                let (memory, at) = (Size(place.memory), place.at.start);
+                answer(format_args!(
+                    "guest {name} is defined: core{plural} {numbers}, {memory} at {at:#x}"
+                ));
+            }
+            Err(why) => refuse(format_args!("cannot define guest {name}: {why}")),
+        }
+    }
+
+    /// The plan as it is now.
+    fn say_plan(&self) {
+        let plan = self.estate.plan(self.guests.iter().map(Guest::definition));
+        let Some(plan) = plan else { return refuse(format_args!("there is no core")) };
+        for line in plan.to_string().lines() {
+            answer(format_args!("{line}"));
         }
     }
 

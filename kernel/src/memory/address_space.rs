@@ -150,7 +150,7 @@ unsafe impl FrameAllocator<Size4KiB> for TablePool {
 }
 
 /// The page tables of a guest's memory, as the cores of this guest see it at [`WINDOW`]: what is in that entry of the top
-/// level. They live for ever, as a guest's memory is the same in each of its runs.
+/// level. They live as long as the guest has its memory, which is the same in each of its runs.
 pub struct Window(PageTableEntry);
 
 impl Window {
@@ -166,6 +166,39 @@ impl Window {
         unsafe { tables.give_back(space.root) };
         Ok(Self(entry))
     }
+
+    /// Gives the tables back.
+    ///
+    /// # Safety
+    /// No core may have the window open, nor anything of it in its TLB or its caches for page tables.
+    pub unsafe fn give_back(self, tables: &mut TablePool) {
+        /// Levels below the entry of the top level: page-directory-pointer table, page directory, page table.
+        const LEVELS: u32 = 3;
+        // SAFETY: the caller's contract; the entry leads to tables of the pool that `new` made for it alone.
+        unsafe { give_back_below(&self.0, LEVELS, tables) };
+    }
+}
+
+/// Gives back the table that an entry leads to, and the tables below it: `levels` of them one below the other.
+///
+/// # Safety
+/// The tables are the pool's, and no processor uses them any more.
+unsafe fn give_back_below(entry: &PageTableEntry, levels: u32, tables: &mut TablePool) {
+    if !entry.flags().contains(PageTableFlags::PRESENT) {
+        return;
+    }
+    let table = HostPhysical::new(entry.addr().as_u64());
+    if levels > 1 {
+        // SAFETY: a table of the pool's, mapped at DIRECT, by the caller's contract.
+        let entries = unsafe { &*(direct(table).as_u64() as *const PageTable) };
+        let lead_on = |entry: &&PageTableEntry| !entry.flags().contains(PageTableFlags::HUGE_PAGE);
+        for entry in entries.iter().filter(lead_on) {
+            // SAFETY: as above, one level further down.
+            unsafe { give_back_below(entry, levels - 1, tables) };
+        }
+    }
+    // SAFETY: the caller's contract.
+    unsafe { tables.give_back(table) };
 }
 
 /// One PML4 and what hangs below it.
@@ -273,6 +306,13 @@ impl AddressSpace {
         // SAFETY: the root is a PML4 that this value owns, mapped at DIRECT.
         let root = unsafe { &mut *(direct(self.root).as_u64() as *mut PageTable) };
         root[VirtAddr::new(WINDOW).p4_index()] = window.0.clone();
+    }
+
+    /// Closes the window. A core that runs in this address space has it open until it loads CR3 the next time.
+    pub fn close(&mut self) {
+        // SAFETY: the root is a PML4 that this value owns, mapped at DIRECT.
+        let root = unsafe { &mut *(direct(self.root).as_u64() as *mut PageTable) };
+        root[VirtAddr::new(WINDOW).p4_index()].set_unused();
     }
 
     /// Makes this the address space of the calling core.

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         trial("verbs::each_does_what_it_says_or_says_why_not", verbs),
         trial("verbs::what_faults_starts_again_after_longer_and_longer_pauses", pauses),
         trial("verbs::stop_asks_a_guest_that_listens_and_tells_it_after_a_while", stop),
+        trial("verbs::a_guest_is_destroyed_and_defined_with_other_cores_and_memory", define),
         trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
             let guests = ["one", "two"].map(|name| Guest::new("hello").named(name).by_hand());
             let mut console = Boot::of_guests(name, &guests)?.start()?;
@@ -82,6 +83,94 @@ fn stop(name: &str) -> Result<()> {
     answered(&mut console, "power-off", "the machine is switched off when all guests")?;
     console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
     console.wait_for("guest hears: has not powered itself off within 30 s: is stopped\r\n")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
+    Ok(())
+}
+
+/// So often a guest is defined, started and destroyed to see that nothing is lost.
+const DEFINITIONS: u32 = 50;
+
+/// Takes guests' places away and gives them others, as far as they may have them.
+fn define(name: &str) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let quota = "[[quota]]\nowner = \"tests\"\nmemory = \"64 MiB\"\n\n";
+    let guests = [echo("one"), echo("two"), echo("idle").by_hand()];
+    let mut console = Boot::of_guests_and(name, &guests, quota)?.start()?;
+    for guest in ["one", "two"] {
+        console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
+    }
+    let planned = "guest two: core 2 (APIC ID 2), 16 MiB at ";
+    answered(&mut console, "plan", "hypervisor: core 0 (APIC ID 0), ")?;
+    console.wait_for(planned)?;
+    console.wait_for("console: left over: no core, ")?;
+    let taken = "cannot define guest two: it is running; destroy it first";
+    answered(&mut console, "define two", taken)?;
+    answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
+    console.wait_for("guest two: destroyed: core 2 and 16 MiB are free\r\n")?;
+    answered(&mut console, "destroy two", "cannot destroy guest two: it is undefined")?;
+    answered(&mut console, "start two", "cannot start guest two: it is undefined; define it")?;
+    answered(&mut console, "info two", "guest two is undefined")?;
+    console.wait_for("console:   no cores and no memory\r\n")?;
+
+    // What it cannot have.
+    for (options, why) in [
+        ("--cores 2", "guest \"two\": cores = 2: 1 left for it, as this machine has 3 for guests"),
+        ("--cores [1]", "guest \"two\": cores = [1]: core 1 is guest \"one\"'s already"),
+        ("--cores [9]", "guest \"two\": cores = [9]: core 9 is not there"),
+        (
+            "--memory 40MiB",
+            "guest \"two\" is too much for its owner \"tests\": 72 MiB would be in use, and the quota is 64 MiB",
+        ),
+    ] {
+        let refused = format!("cannot define guest two: {why}");
+        answered(&mut console, &format!("define two {options}"), &refused)?;
+    }
+    answered(&mut console, "define two 2", "define takes the name of one guest, and what is")?;
+    // And what it can.
+    answered(
+        &mut console,
+        "define two --cores [2] --memory 32MiB",
+        "guest two is defined: core 2, 32 MiB at 0x",
+    )?;
+    answered(&mut console, "start two", "guest two is started")?;
+    console.guest("two")?.wait_for("two: ready\r\n")?;
+    echoes(&mut console, "hello")?;
+    answered(&mut console, "examine two 0", "cannot examine guest two: it is running; pause it")?;
+
+    // One that was never started, and one in quarantine, give their cores to it.
+    answered(&mut console, "destroy idle", "guest idle is destroyed")?;
+    answered(&mut console, "quarantine two", "guest two is quarantined")?;
+    answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
+    console.wait_for("guest two: destroyed: core 2 and 32 MiB are free\r\n")?;
+    answered(&mut console, "define two --cores 2", "guest two is defined: cores 2, 3, 16 MiB")?;
+    answered(&mut console, "start two", "guest two is started")?;
+    console.guest("two")?.wait_for("two: ready\r\n")?;
+    answered(&mut console, "pause two", "guest two is paused")?;
+    // Its second processor is there.
+    answered(&mut console, "registers two 1", "cannot examine guest two: it is")?;
+    answered(&mut console, "resume two", "guest two goes on")?;
+    echoes(&mut console, "again")?;
+    answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
+    console.wait_for("guest two: destroyed: cores 2, 3 and 16 MiB are free\r\n")?;
+
+    let mut after = Vec::new();
+    for number in 0..DEFINITIONS {
+        let cores = 1 + number % 2;
+        answered(&mut console, &format!("define two --cores {cores}"), "guest two is defined")?;
+        answered(&mut console, "start two", "guest two is started")?;
+        console.guest("two")?.wait_for("two: ready\r\n")?;
+        answered(&mut console, "destroy two", "guest two is told to stop")?;
+        console.wait_for("guest two: destroyed: ")?;
+        if number == 1 || number == DEFINITIONS - 1 {
+            console.control("audit")?;
+            after.push(console.control("memory")?);
+        }
+    }
+    ensure!(after[0] == after[1], "{after:?}");
+    answered(&mut console, "plan", "hypervisor: core 0 (APIC ID 0), ")?;
+    console.wait_for("console: left over: core 2, core 3, ")?;
+    answered(&mut console, "power-off", "the machine is switched off")?;
     let end = console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
     Ok(())

@@ -3,6 +3,7 @@
 use super::{Guest, Wanted};
 use crate::arch::cpu;
 use crate::control::cores::State;
+use crate::control::estate::Estate;
 use crate::control::life::{Ended, Event, Life};
 use crate::control::restarts::{self, Cause};
 use crate::control::{audit, costs};
@@ -24,14 +25,14 @@ impl Guest {
 
     /// Says how the run ended, and starts the guest again if that is its policy. To be called once
     /// it [has ended](Self::has_ended).
-    pub fn conclude(&mut self) {
+    pub fn conclude(&mut self, estate: &mut Estate) {
         if self.life == Life::Starting {
             self.look_for_its_start();
         }
         // Of a run that was never entered there is nothing to say.
         self.boot = None;
-        let name = &self.placed.name;
-        let policy = self.placed.restart;
+        let name = &self.definition.name;
+        let policy = self.definition.restart;
         let (how, again) = match &self.shared().take_end() {
             Some(Ok(Stop::PowerOff)) => {
                 info!("guest {name}: powered off");
@@ -71,11 +72,13 @@ impl Guest {
             }
         };
         costs::summarise(self);
-        self.placed.frames = self.run.frames.lock().take();
+        if let Some(place) = &mut self.definition.place {
+            place.frames = self.run.frames.lock().take();
+        }
         let pause = match (self.wanted, again) {
             (Wanted::Restart, _) => Some(0),
             (Wanted::Policy, Some(cause)) => self.pause_before_restart(cause),
-            (Wanted::Policy, None) | (Wanted::Stop, _) => None,
+            (Wanted::Policy, None) | (Wanted::Stop | Wanted::Destroy, _) => None,
         };
         // It was active, and may end in any way.
         let _ = self.go(Event::Ended(match pause {
@@ -84,8 +87,12 @@ impl Guest {
             None if again.is_some() && self.wanted == Wanted::Policy => Ended::Faulted,
             None => how,
         }));
+        if self.wanted == Wanted::Destroy {
+            self.vacate(estate);
+            return;
+        }
         if let Some(seconds) = pause {
-            let ticks = seconds.saturating_mul(self.placed.clock.rates.tsc_hz);
+            let ticks = seconds.saturating_mul(self.definition.clock.rates.tsc_hz);
             self.due = cpu::rdtsc().wrapping_add(ticks);
             if seconds == 0 {
                 self.launch();

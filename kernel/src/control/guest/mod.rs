@@ -1,16 +1,18 @@
 //! A guest's life: started on its cores, paused, stopped, started again.
 
 mod ending;
+mod estate;
 mod orders;
 mod stopping;
 
+pub use estate::define;
 pub use orders::Refusal;
 
 use super::audit;
 use super::commands::Manner;
 use super::cores::{Core, State};
 use super::life::{Ended, Event, Life};
-use super::plan::Placed;
+use super::plan::{Definition, Place};
 use super::restarts::Restarts;
 use crate::arch::cpu;
 use crate::device::platform::Platform;
@@ -46,7 +48,7 @@ impl fmt::Display for CannotStart {
 
 /// A guest, from its first start to its end.
 pub struct Guest {
-    placed: Placed,
+    definition: Definition,
     run: Arc<Partition>,
     life: Life,
     restarts: Restarts,
@@ -69,6 +71,8 @@ enum Wanted {
     Policy,
     /// Nothing, however it ended.
     Stop,
+    /// It loses its place, however it ended.
+    Destroy,
     /// Another run, however it ended.
     Restart,
 }
@@ -84,17 +88,17 @@ pub struct Boot {
 
 impl Guest {
     /// A guest in its place, not started.
-    pub fn new(placed: Placed) -> Self {
-        let Own { heap, tables, ept } = placed.own;
+    pub fn new(definition: Definition) -> Self {
+        let Own { heap, tables, ept } = definition.own();
         info!(
             "memory: guest {}: {} KiB, and {} KiB of EPT",
-            placed.name,
+            definition.name,
             Grouped((heap + tables).div_ceil(KIB)),
             Grouped(ept.div_ceil(KIB))
         );
         Self {
-            run: Arc::new(partition(&placed)),
-            placed,
+            run: Arc::new(partition(&definition)),
+            definition,
             life: Life::Defined,
             restarts: Restarts::default(),
             started: 0,
@@ -110,7 +114,7 @@ impl Guest {
         self.report_expiry();
         if !self.may_run() {
             error!("guest {}: not started: {}", self.name(), Refusal::Expired);
-        } else if self.placed.at_boot {
+        } else if self.definition.at_boot {
             self.boot = Some(boot);
             self.launch();
         } else {
@@ -124,25 +128,25 @@ impl Guest {
     /// If it cannot go there.
     fn go(&mut self, event: Event) -> Result<(), Refusal> {
         self.life = self.life.after(event).ok_or(Refusal::Life(self.life))?;
-        audit::record("guest", format_args!("{} is {}", self.placed.name, self.life));
+        audit::record("guest", format_args!("{} is {}", self.definition.name, self.life));
         Ok(())
     }
 
     /// Whether the last day on which it is needed has passed.
     pub fn has_expired(&self) -> bool {
-        self.placed.tenure.expires.is_past(self.placed.clock.now().unix_seconds)
+        self.definition.tenure.expires.is_past(self.definition.clock.now().unix_seconds)
     }
 
     /// Whether it may run: no longer if it has expired and is to be stopped then.
     pub fn may_run(&self) -> bool {
-        self.placed.tenure.on_expiry != OnExpiry::Stop || !self.has_expired()
+        self.definition.tenure.on_expiry != OnExpiry::Stop || !self.has_expired()
     }
 
     /// Says once that it has expired.
     fn report_expiry(&mut self) {
         if !self.expiry_said && self.has_expired() {
             self.expiry_said = true;
-            let Tenure { owner, expires, .. } = &self.placed.tenure;
+            let Tenure { owner, expires, .. } = &self.definition.tenure;
             warn!("guest {}: has expired: {owner} needed it until {expires}", self.name());
             audit::record("guest", format_args!("{} has expired", self.name()));
         }
@@ -153,7 +157,8 @@ impl Guest {
     pub fn look_after(&mut self) {
         self.report_expiry();
         // What is in quarantine is kept for whoever looks into it.
-        let stays = self.life == Life::Quarantined || self.wanted == Wanted::Stop;
+        let stays =
+            self.life == Life::Quarantined || matches!(self.wanted, Wanted::Stop | Wanted::Destroy);
         if self.expiry_said && self.life.is_alive() && !stays && !self.may_run() {
             info!("guest {}: is stopped: it has expired", self.name());
             // One that is alive can be stopped.
@@ -187,7 +192,7 @@ impl Guest {
 
     /// Its name, from the manifest.
     pub fn name(&self) -> &str {
-        &self.placed.name
+        &self.definition.name
     }
 
     /// Where it is in its life.
@@ -195,14 +200,14 @@ impl Guest {
         self.life
     }
 
-    /// Its place.
-    pub fn placed(&self) -> &Placed {
-        &self.placed
+    /// What it is, and where.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
     }
 
-    /// Bytes of its memory.
-    pub fn memory(&self) -> u64 {
-        self.placed.memory
+    /// Bytes of its memory; `None` while it has no place.
+    pub fn memory(&self) -> Option<u64> {
+        self.definition.place.as_ref().map(|place| place.memory)
     }
 
     /// Seconds since the present run was started; `None` without one.
@@ -216,17 +221,17 @@ impl Guest {
 
     fn seconds_since(&self, tsc: u64) -> u64 {
         let ticks = cpu::rdtsc().wrapping_sub(tsc);
-        ticks.checked_div(self.placed.clock.rates.tsc_hz).unwrap_or(0)
+        ticks.checked_div(self.definition.clock.rates.tsc_hz).unwrap_or(0)
     }
 
     fn seconds_until(&self, tsc: u64) -> u64 {
         let ticks = if reached(tsc) { 0 } else { tsc.wrapping_sub(cpu::rdtsc()) };
-        ticks.div_ceil(self.placed.clock.rates.tsc_hz.max(1))
+        ticks.div_ceil(self.definition.clock.rates.tsc_hz.max(1))
     }
 
-    /// Its cores.
+    /// Its cores; none while it has no place.
     pub fn cores(&self) -> &[&'static Core] {
-        &self.placed.cores
+        self.definition.place.as_ref().map_or(&[], |place| &place.cores)
     }
 
     /// What its cores share with the service core in the present run, or the last.
@@ -259,7 +264,7 @@ impl Guest {
     /// Starts a run. It must not have one.
     fn launch(&mut self) {
         if self.life != Life::Defined {
-            self.run = Arc::new(partition(&self.placed));
+            self.run = Arc::new(partition(&self.definition));
         }
         if self.go(Event::Start).is_err() {
             return;
@@ -275,20 +280,15 @@ impl Guest {
     }
 
     fn start_cores(&mut self) -> Result<(), CannotStart> {
-        let frames = self.placed.frames.take().ok_or(CannotStart::NoMemory)?;
-        let ready = self.placed.cores.iter().try_for_each(|core| {
-            if core.state() != State::Parked {
-                return Err(CannotStart::Core(core.index, core.state()));
-            }
-            core.open(&self.placed.window);
-            Ok(())
-        });
-        if let Err(error) = ready {
-            self.placed.frames = Some(frames);
-            return Err(error);
+        let place = self.definition.place.as_mut().ok_or(CannotStart::NoMemory)?;
+        let Place { cores, frames, window, .. } = place;
+        if let Some(core) = cores.iter().find(|core| core.state() != State::Parked) {
+            return Err(CannotStart::Core(core.index, core.state()));
         }
+        let frames = frames.take().ok_or(CannotStart::NoMemory)?;
+        cores.iter().for_each(|core| core.open(window));
         *self.run.frames.lock() = Some(frames);
-        for (id, core) in (0..).zip(&self.placed.cores) {
+        for (id, core) in (0..).zip(cores) {
             // Only this core starts others, and a parked core does nothing by itself, but it may die: then
             // `has_ended` finds it, and ends what the others have begun.
             let _ = core.start(self.run.clone(), id);
@@ -317,19 +317,25 @@ impl fmt::Display for Cores<'_> {
 }
 
 /// A run of a guest, with devices as after power-on.
-fn partition(placed: &Placed) -> Partition {
-    let cores = placed.cores.iter().map(|core| core.apic);
+fn partition(definition: &Definition) -> Partition {
+    let cores = definition.place.iter().flat_map(|place| &place.cores);
+    let count = cores.clone().count();
+    let cores = cores.map(|core| core.apic);
     Partition {
-        shared: Arc::new(Shared::new(placed.name.clone(), cores, super::cores::ring_service_core)),
-        kind: placed.kind,
-        kernel: placed.kernel,
-        initrd: placed.initrd,
-        command_line: placed.command_line.clone(),
-        vpid: placed.vpid,
-        clock: placed.clock,
+        shared: Arc::new(Shared::new(
+            definition.name.clone(),
+            cores,
+            super::cores::ring_service_core,
+        )),
+        kind: definition.kind,
+        kernel: definition.kernel,
+        initrd: definition.initrd,
+        command_line: definition.command_line.clone(),
+        vpid: definition.vpid,
+        clock: definition.clock,
         frames: Mutex::new(None),
         prepared: Once::new(),
         held: Mutex::new(None),
-        inside: AtomicU32::new(u32::try_from(placed.cores.len()).unwrap_or(u32::MAX)),
+        inside: AtomicU32::new(u32::try_from(count).unwrap_or(u32::MAX)),
     }
 }

@@ -51,7 +51,7 @@ impl Guest {
         }
         let start = cpu::rdtsc();
         self.shared().pause(true);
-        let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
+        let limit = self.definition.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
         while !self.shared().is_held() {
             if cpu::rdtsc().wrapping_sub(start) > limit {
                 return Err(Refusal::NotYet);
@@ -83,7 +83,7 @@ impl Guest {
         if processor >= self.shared().count() {
             return Err(Refusal::Processors(self.shared().count()));
         }
-        let limit = self.placed.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
+        let limit = self.definition.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
         self.shared().examine(processor, question, limit).ok_or(Refusal::NotYet)
     }
 
@@ -103,6 +103,8 @@ impl Guest {
 pub enum Refusal {
     /// The guest is in this state.
     Life(Life),
+    /// It has cores and memory, and is in this state.
+    HasPlace(Life),
     /// Some of its processors still load it: they stand still when they come to run it.
     NotYet,
     /// It cannot be started; the log says why.
@@ -118,7 +120,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Life(Life::Undefined) => f.write_str("is undefined; define it first"),
             Self::Life(life) => write!(f, "is {life}"),
+            Self::HasPlace(life) => write!(f, "is {life}; destroy it first"),
             Self::Moves(life) => write!(f, "is {life}; pause it or put it into quarantine first"),
             Self::Processors(count) => {
                 write!(f, "has no such processor; they are 0 to {}", count.saturating_sub(1))

@@ -73,7 +73,7 @@ impl Guest {
         let stopping = match (manner, self.life) {
             (Manner::Ask, Life::Running) if self.press_power_button() => {
                 self.go(Event::Ask)?;
-                let ticks = PATIENCE_SECONDS.saturating_mul(self.placed.clock.rates.tsc_hz);
+                let ticks = PATIENCE_SECONDS.saturating_mul(self.definition.clock.rates.tsc_hz);
                 self.due = cpu::rdtsc().wrapping_add(ticks);
                 self.wanted = then;
                 return Ok(Stopping::Asked(PATIENCE_SECONDS));
@@ -88,7 +88,10 @@ impl Guest {
             // What does not run does not hear.
             _ => Stopping::Told,
         };
-        self.wanted = then;
+        // What is to be destroyed is: it ends anyhow.
+        if self.wanted != Wanted::Destroy {
+            self.wanted = then;
+        }
         self.shared().end(Ok(Stop::Ordered));
         Ok(stopping)
     }
