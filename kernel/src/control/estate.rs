@@ -90,13 +90,13 @@ impl Estate {
             .map_err(|over| CannotDefine::Quota(over.of(subject)))?;
         let own = Own::of(&guest.demand(cores.count(), memory));
         let all = others.clone().fold(own, |sum, other| sum.and(&other.own()));
-        if !all.fits(&self.set_aside) {
-            return Err(CannotDefine::Own(all, self.set_aside));
-        }
         let machine = plan::machine(&self.free, &self.hypervisor);
         let requests = others.filter_map(in_its_place).collect();
         let share = Plan::one_more(&machine, requests, &guest.request(cores, memory))
             .map_err(CannotDefine::Plan)?;
+        if !all.fits(&self.set_aside) {
+            return Err(CannotDefine::Own(all, self.set_aside));
+        }
         Place::new(&share, &mut self.free, own).map_err(CannotDefine::Place)
     }
 
