@@ -148,7 +148,7 @@ fn define(name: &str) -> Result<()> {
     console.guest("two")?.wait_for("two: ready\r\n")?;
     answered(&mut console, "pause two", "guest two is paused")?;
     // Its second processor is there.
-    answered(&mut console, "registers two 1", "cannot examine guest two: it is")?;
+    answered(&mut console, "registers two 1", "guest two, processor 1:")?;
     answered(&mut console, "resume two", "guest two goes on")?;
     echoes(&mut console, "again")?;
     answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
