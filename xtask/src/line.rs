@@ -10,7 +10,7 @@ const REMEMBERED: usize = 50;
 const SIGN_IN: &str = "sign-in";
 
 /// The hypervisor's commands, and whether a guest's name comes next.
-pub const COMMANDS: [(&str, bool); 24] = [
+pub const COMMANDS: [(&str, bool); 25] = [
     ("attach", true),
     ("audit", false),
     ("define", true),
@@ -34,6 +34,7 @@ pub const COMMANDS: [(&str, bool); 24] = [
     ("sign-out", false),
     ("start", true),
     ("stop", true),
+    ("top", false),
     ("who", false),
 ];
 
@@ -167,7 +168,7 @@ impl Line {
         let possible: Vec<&str> = match before {
             "" => COMMANDS.iter().map(|(name, _)| *name).collect(),
             verb if takes_guest(verb) => guests.to_vec(),
-            "list" | "inventory" => vec!["--json"],
+            "list" | "inventory" | "top" => vec!["--json"],
             _ => Vec::new(),
         };
         let fits: Vec<_> = possible.into_iter().filter(|name| name.starts_with(word)).collect();

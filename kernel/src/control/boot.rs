@@ -289,8 +289,15 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     }
     let boot = Boot { entry: own.entry, digests };
     let operators = bundle.operators().to_vec();
-    let mut service =
-        Service::new(definitions, estate, operators, boot, own.heap, serial_interrupts);
+    let mut service = Service::new(
+        definitions,
+        estate,
+        operators,
+        boot,
+        own.heap,
+        serial_interrupts,
+        rates.tsc_hz,
+    );
     let (powered_off, faulted) = service.run();
     service::finish(powered_off, faulted, own.heap, machine.soft_off)
 }

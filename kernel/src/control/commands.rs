@@ -113,6 +113,8 @@ pub enum Command<'a> {
     List(Form),
     /// What guests are made of is listed.
     Inventory(Form),
+    /// What their processors do is shown.
+    Top(Form),
     /// A guest is given cores and memory.
     Define(Define<'a>),
     /// Who has what of the machine is shown.
@@ -139,9 +141,12 @@ impl Command<'_> {
     pub fn role(&self) -> Option<Role> {
         match self {
             Self::Attach(_) | Self::SignIn(..) | Self::SignOut | Self::Who | Self::Help => None,
-            Self::List(_) | Self::Inventory(_) | Self::Plan | Self::Memory | Self::Audit => {
-                Some(Role::Viewer)
-            }
+            Self::List(_)
+            | Self::Inventory(_)
+            | Self::Top(_)
+            | Self::Plan
+            | Self::Memory
+            | Self::Audit => Some(Role::Viewer),
             Self::Order(order, _) => Some(order.role()),
             // A guest's secrets are in its memory and in its registers.
             Self::Examine(..) | Self::Registers(..) | Self::Define(_) | Self::PowerOff(_) => {
@@ -162,7 +167,7 @@ pub enum Form {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
-     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], plan, memory, audit, \
+     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan, memory, audit, \
      sign-in NAME PASSWORD, sign-out, who, power-off [--now], help";
 
 /// Why a line is no command.
@@ -251,6 +256,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         }
         b"attach" => Ok(Command::Attach(named("attach")?)),
         b"list" => Ok(Command::List(form("list")?)),
+        b"top" => Ok(Command::Top(form("top")?)),
         b"inventory" => Ok(Command::Inventory(form("inventory")?)),
         b"define" => {
             let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -339,6 +345,7 @@ mod tests {
         }
         assert_eq!(parse(b"list"), Ok(Command::List(Form::Table)));
         assert_eq!(parse(b"list --json"), Ok(Command::List(Form::Json)));
+        assert_eq!(parse(b"top --json"), Ok(Command::Top(Form::Json)));
         assert_eq!(parse(b"inventory --json"), Ok(Command::Inventory(Form::Json)));
         assert_eq!(parse(b"examine one 0xfF0"), Ok(Command::Examine("one", 0xFF0)));
         assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
@@ -382,7 +389,7 @@ mod tests {
         for line in ["attach a", "sign-in a b", "sign-out", "who", "help"] {
             assert!(free(line), "{line}");
         }
-        for line in ["list", "inventory", "plan", "memory", "audit", "info a", "exits a"] {
+        for line in ["list", "inventory", "top", "plan", "memory", "audit", "info a", "exits a"] {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Viewer), "{line}");
         }
         for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {

@@ -183,7 +183,7 @@ pub fn inventory_json(guest: &Guest) {
 }
 
 /// A string as JSON writes it (RFC 8259, 7).
-struct Json<'a>(&'a str);
+pub struct Json<'a>(pub &'a str);
 
 impl fmt::Display for Json<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,9 +1,10 @@
-//! Answers that have a part for each guest, given a guest at a time: so the longest one needs no more memory than that of
-//! one guest, and waits for its reader where the service core does not.
+//! Answers that are not given at once. Those that have a part for each guest are given a guest at a time: so the longest one
+//! needs no more memory than that of one guest, and waits for its reader where the service core does not.
 
 use super::commands::Form;
 use super::guest::Guest;
 use super::inventory::{self, Columns};
+use super::top::Top;
 
 /// What is listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +15,36 @@ pub enum What {
     Inventory,
 }
 
+/// What comes of a step of a long answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Something was said, and there is more.
+    More,
+    /// There is nothing to say now.
+    Later,
+    /// That was all.
+    Done,
+}
+
 /// An answer that has not been said whole.
+pub enum Rest {
+    /// About all guests.
+    Listing(Listing),
+    /// What they do.
+    Top(Top),
+}
+
+impl Rest {
+    /// Says more of it, if there is more now; what is typed goes to guest `attached`.
+    pub fn step(&mut self, guests: &[Guest], attached: usize) -> Step {
+        match self {
+            Self::Listing(listing) => listing.step(guests, attached),
+            Self::Top(top) => top.step(guests),
+        }
+    }
+}
+
+/// An answer that has a part for each guest.
 pub struct Listing {
     what: What,
     form: Form,
@@ -29,9 +59,9 @@ impl Listing {
         Self { what, form, columns: Columns::of(guests), next: 0 }
     }
 
-    /// Says what there is to say of the next guest; what is typed goes to guest `attached`. Says whether there was one.
-    pub fn step(&mut self, guests: &[Guest], attached: usize) -> bool {
-        let Some(guest) = guests.get(self.next) else { return false };
+    /// Says what there is to say of the next guest.
+    fn step(&mut self, guests: &[Guest], attached: usize) -> Step {
+        let Some(guest) = guests.get(self.next) else { return Step::Done };
         let first = self.next == 0;
         let attached = self.next == attached;
         self.next += 1;
@@ -46,6 +76,6 @@ impl Listing {
             (What::Inventory, Form::Table) => inventory::inventory(guest),
             (What::Inventory, Form::Json) => inventory::inventory_json(guest),
         }
-        true
+        Step::More
     }
 }

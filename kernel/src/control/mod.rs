@@ -30,4 +30,5 @@ pub mod service;
 pub mod session;
 pub mod shares;
 mod signing;
+pub mod top;
 pub mod wire;

@@ -13,12 +13,13 @@ use super::guest::{Boot, Guest, define};
 use super::inventory;
 use super::life::Life;
 use super::link::Request;
-use super::listing::{Listing, What};
+use super::listing::{Listing, Rest, Step, What};
 use super::log as console;
 use super::panic;
 use super::plan::Definition;
 use super::port;
 use super::session::{Channel, Session, Sessions};
+use super::top::Top;
 use crate::arch::power::SoftOff;
 use crate::arch::{apic, cpu, interrupts};
 use crate::guest::examine::Question;
@@ -40,6 +41,8 @@ pub struct Service {
     sessions: Sessions,
     pub(super) access: Access<{ Channel::ALL.len() }>,
     heap: &'static KernelHeap,
+    /// Ticks of the TSC in a second.
+    tsc_hz: u64,
     /// The operator wants the machine switched off.
     ending: bool,
 }
@@ -53,13 +56,15 @@ impl Service {
         boot: Boot,
         heap: &'static KernelHeap,
         serial_interrupts: bool,
+        tsc_hz: u64,
     ) -> Self {
         let consoles = Consoles::new(definitions.len(), serial_interrupts);
         let mut guests: Vec<_> = definitions.into_iter().map(Guest::new).collect();
         guests.iter_mut().for_each(|guest| guest.boot(boot));
         let sessions = Sessions::default();
         let access = Access::new(operators);
-        let mut service = Self { guests, estate, consoles, sessions, access, heap, ending: false };
+        let mut service =
+            Self { guests, estate, consoles, sessions, access, heap, tsc_hz, ending: false };
         // The first may not have started.
         service.attach_next(true);
         service
@@ -74,6 +79,9 @@ impl Service {
             busy |= self.pass_input();
             self.sign_out_idle();
             busy |= self.serve_control();
+            if self.sessions[Channel::Console].rest.is_some() {
+                busy |= self.go_on(Channel::Console);
+            }
             let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
                 guest.look_after();
@@ -123,9 +131,8 @@ impl Service {
         if !answers::wanted(Channel::Control) {
             return busy;
         }
-        if self.sessions[Channel::Control].listing.is_some() {
-            self.go_on(Channel::Control);
-            return true;
+        if self.sessions[Channel::Control].rest.is_some() {
+            return self.go_on(Channel::Control) || busy;
         }
         match port::request() {
             None => return busy,
@@ -150,6 +157,8 @@ impl Service {
     fn obey(&mut self, channel: Channel, line: &[u8]) {
         let kept = commands::without_password(line, |name| self.access.is_operator(name));
         audit::command(self.who(channel), kept);
+        // Whoever asks for something else wants no more of it.
+        self.sessions[channel].rest = None;
         answers::begin(channel);
         match commands::parse(line) {
             Ok(command) => match self.may(channel, &command) {
@@ -161,18 +170,22 @@ impl Service {
         self.go_on(channel);
     }
 
-    /// Says more of an answer, as far as whoever reads it can keep up.
-    fn go_on(&mut self, channel: Channel) {
+    /// Says more of an answer, as far as whoever reads it can keep up. Says whether anything was said.
+    fn go_on(&mut self, channel: Channel) -> bool {
         answers::begin(channel);
-        while let Some(listing) = &mut self.sessions[channel].listing {
+        let mut said = false;
+        while let Some(rest) = &mut self.sessions[channel].rest {
             if !answers::wanted(channel) {
-                return;
+                return said;
             }
-            if !listing.step(&self.guests, self.consoles.attached()) {
-                self.sessions[channel].listing = None;
+            match rest.step(&self.guests, self.consoles.attached()) {
+                Step::More => said = true,
+                Step::Later => return said,
+                Step::Done => self.sessions[channel].rest = None,
             }
         }
         answers::end();
+        true
     }
 
     /// Does what an operator asks for, or says why not.
@@ -183,6 +196,10 @@ impl Service {
             Command::Inventory(form) => self.list(channel, What::Inventory, form),
             Command::Memory => self.memory(),
             Command::Plan => self.say_plan(),
+            Command::Top(form) => {
+                let top = Top::new(form, &self.guests, self.tsc_hz);
+                self.sessions[channel].rest = Some(Rest::Top(top));
+            }
             Command::Define(define) => self.define(define),
             Command::Audit => {
                 let (records, digest) = audit::say();
@@ -220,7 +237,8 @@ impl Service {
 
     /// Lets something be said of each guest.
     fn list(&mut self, channel: Channel, what: What, form: Form) {
-        self.sessions[channel].listing = Some(Listing::new(what, form, &self.guests));
+        let listing = Listing::new(what, form, &self.guests);
+        self.sessions[channel].rest = Some(Rest::Listing(listing));
     }
 
     /// Carries out an order, and answers it.

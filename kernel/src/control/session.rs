@@ -1,6 +1,6 @@
 //! Where commands come from, and what is kept of each place from one command to the next.
 
-use super::listing::Listing;
+use super::listing::Rest;
 use core::ops::{Index, IndexMut};
 
 /// Where a command came from. Its answer goes there.
@@ -29,7 +29,7 @@ impl Channel {
 #[derive(Default)]
 pub struct Session {
     /// What of an answer has not been said yet.
-    pub listing: Option<Listing>,
+    pub rest: Option<Rest>,
 }
 
 /// The session of each channel.

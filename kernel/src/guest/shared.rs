@@ -50,6 +50,17 @@ pub struct Slot {
     kicked: AtomicBool,
     /// It stands still, as ordered.
     held: AtomicBool,
+    /// NMIs that found it in the guest, and those of them that found it halted.
+    found: [AtomicU64; 2],
+}
+
+/// How often an NMI has found a processor in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// At whatever.
+    pub all: u64,
+    /// Halted.
+    pub halted: u64,
 }
 
 impl Slot {
@@ -63,6 +74,7 @@ impl Slot {
             nmi: AtomicBool::new(false),
             kicked: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            found: [const { AtomicU64::new(0) }; 2],
         }
     }
 
@@ -77,6 +89,24 @@ impl Slot {
     /// Takes the NMI that was sent to it, if there is one.
     pub fn take_nmi(&self) -> bool {
         self.nmi.swap(false, Ordering::SeqCst)
+    }
+
+    /// Interrupts the guest on its core, to see what it is at.
+    pub fn look(&self) {
+        nmi::kick(self.core);
+    }
+
+    /// Notes that an NMI has found it in the guest, halted or not. To be called by its core alone.
+    pub fn note_found(&self, halted: bool) {
+        let [all, those_halted] = &self.found;
+        all.fetch_add(1, Ordering::Relaxed);
+        those_halted.fetch_add(halted.into(), Ordering::Relaxed);
+    }
+
+    /// How often NMIs have found it in the guest so far.
+    pub fn found(&self) -> Found {
+        let [all, halted] = [0, 1].map(|index| self.found[index].load(Ordering::Relaxed));
+        Found { all, halted }
     }
 
     /// Makes its core look at what the guest's other processors have told it. Until it has looked, one

@@ -69,6 +69,8 @@ fields! { GuestField:
     PDPTE3 = guest::PDPTE3_FULL;
     /// Task register's access rights.
     TR_ACCESS_RIGHTS = guest::TR_ACCESS_RIGHTS;
+    /// Whether it is halted.
+    ACTIVITY_STATE = guest::ACTIVITY_STATE;
     /// Blocking by STI, MOV SS, NMI.
     INTERRUPTIBILITY = guest::INTERRUPTIBILITY_STATE;
     /// Debug exceptions that are due.

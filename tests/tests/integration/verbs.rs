@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         trial("verbs::what_faults_starts_again_after_longer_and_longer_pauses", pauses),
         trial("verbs::stop_asks_a_guest_that_listens_and_tells_it_after_a_while", stop),
         trial("verbs::a_guest_is_destroyed_and_defined_with_other_cores_and_memory", define),
+        trial("verbs::top_shows_who_is_halted_and_who_exits", top),
         trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
             let guests = ["one", "two"].map(|name| Guest::new("hello").named(name).by_hand());
             let mut console = Boot::of_guests(name, &guests)?.start()?;
@@ -86,6 +87,39 @@ fn stop(name: &str) -> Result<()> {
     let end = console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
     Ok(())
+}
+
+/// One that sleeps, one that computes, one that has a processor that was never started, and one that exits all the time.
+fn top(name: &str) -> Result<()> {
+    let guests = [
+        Guest::new("idle").named("sleeps"),
+        Guest::new("spin").named("spins").on_cores(2),
+        Guest::new("flood").named("exits"),
+    ];
+    let mut console = Boot::of_guests(name, &guests)?.start()?;
+    console.wait_for("guest exits: starting on core 4\r\n")?;
+    console.guest("exits")?.wait_for("\n")?;
+    answered(&mut console, "top", "CORE GUEST  PROCESSOR  HALTED      EXITS/S")?;
+    let mut lines = Vec::new();
+    for core in 1..=4 {
+        console.wait_for(&format!("console:    {core} "))?;
+        lines.push(console.wait_for("\r\n")?);
+    }
+    let numbers = |line: &str| -> Vec<u64> {
+        line.replace(',', "").split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    let [sleeps, spins, other, exits] = [0, 1, 2, 3].map(|at| lines[at].as_str());
+    ensure!(sleeps.starts_with("sleeps ") && numbers(sleeps)[1] > 90, "{lines:?}");
+    ensure!(numbers(sleeps)[2] < 100, "{lines:?}");
+    ensure!(spins.starts_with("spins ") && numbers(spins) == [0, 0, 0], "{lines:?}");
+    ensure!(other.trim_end() == "spins          1   waits to be started", "{lines:?}");
+    ensure!(exits.starts_with("exits ") && numbers(exits)[2] > 1000, "{lines:?}");
+    let first = console.control("top --json")?;
+    let first: serde_json::Value = serde_json::from_str(&first).context(first)?;
+    ensure!(first["guest"] == "sleeps" && first["core"] == 1, "{first}");
+    ensure!(first["halted_percent"].as_u64() > Some(90), "{first}");
+    answered(&mut console, "power-off --now", "the machine is switched off")?;
+    console.wait_for_end().map(|_| ())
 }
 
 /// So often a guest is defined, started and destroyed to see that nothing is lost.

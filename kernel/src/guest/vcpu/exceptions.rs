@@ -12,6 +12,8 @@ use crate::vmx::vmcs::{GuestField, InfoField};
 
 /// DR7.GD.
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
+/// Activity state: HLT (SDM Vol. 3C, 24.4.2).
+const HALTED: u64 = 1;
 /// DR6's bits that say which breakpoint was met.
 const DR6_BREAKPOINTS: u64 = 0xF;
 /// DR6's bits that a debug exception's qualification may set: breakpoints, BD, BS.
@@ -34,6 +36,7 @@ impl Vcpu {
             // is the machine's.
             (EventKind::Nmi, _) => {
                 nmi::unblock();
+                self.slot.note_found(self.vmcs.read(GuestField::ACTIVITY_STATE) == HALTED);
                 Served::Again
             }
             // The interrupt is delivered again; the exception comes again with it.
