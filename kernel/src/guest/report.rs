@@ -44,7 +44,23 @@ pub fn instruction(
     memory: &impl GuestMemory,
     into: &mut [u8; MAX_INSTRUCTION],
 ) -> Result<usize, walk::WalkError> {
-    let rip = vmcs.read(GuestField::RIP);
+    code_at(vmcs, memory, vmcs.read(GuestField::RIP), into)
+}
+
+/// The byte of the guest's code before its RIP, if it can be had.
+pub fn byte_before(vmcs: &CurrentVmcs, memory: &impl GuestMemory) -> Option<u8> {
+    let mut code = [0; MAX_INSTRUCTION];
+    let before = vmcs.read(GuestField::RIP).checked_sub(1)?;
+    let len = code_at(vmcs, memory, before, &mut code).ok()?;
+    code.first().copied().filter(|_| len > 0)
+}
+
+fn code_at(
+    vmcs: &CurrentVmcs,
+    memory: &impl GuestMemory,
+    rip: u64,
+    into: &mut [u8; MAX_INSTRUCTION],
+) -> Result<usize, walk::WalkError> {
     let base = vmcs.read(GuestField::CS_BASE);
     walk::fetch(memory, paging(vmcs), rip, base, code_size(vmcs), into)
 }

@@ -50,11 +50,13 @@ pub struct Slot {
     kicked: AtomicBool,
     /// It stands still, as ordered.
     held: AtomicBool,
-    /// NMIs that found it in the guest, and those of them that found it halted.
+    /// The service core wants to know what it is at.
+    looked_at: AtomicBool,
+    /// Looks that found it in the guest, and those of them that found it halted.
     found: [AtomicU64; 2],
 }
 
-/// How often an NMI has found a processor in the guest.
+/// How often a look has found a processor in the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// At whatever.
@@ -74,6 +76,7 @@ impl Slot {
             nmi: AtomicBool::new(false),
             kicked: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            looked_at: AtomicBool::new(false),
             found: [const { AtomicU64::new(0) }; 2],
         }
     }
@@ -93,17 +96,23 @@ impl Slot {
 
     /// Interrupts the guest on its core, to see what it is at.
     pub fn look(&self) {
+        self.looked_at.store(true, Ordering::SeqCst);
         nmi::kick(self.core);
     }
 
-    /// Notes that an NMI has found it in the guest, halted or not. To be called by its core alone.
-    pub fn note_found(&self, halted: bool) {
+    /// To be called by its core when an NMI has interrupted the guest: if that was to look at it, notes whether it was
+    /// halted.
+    pub fn looked_at(&self, halted: impl FnOnce() -> bool) {
+        if !self.looked_at.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let halted = halted();
         let [all, those_halted] = &self.found;
         all.fetch_add(1, Ordering::Relaxed);
         those_halted.fetch_add(halted.into(), Ordering::Relaxed);
     }
 
-    /// How often NMIs have found it in the guest so far.
+    /// How often looks have found it in the guest so far.
     pub fn found(&self) -> Found {
         let [all, halted] = [0, 1].map(|index| self.found[index].load(Ordering::Relaxed));
         Found { all, halted }

@@ -1,5 +1,6 @@
 //! Exceptions and NMIs that exit.
 
+use super::super::report;
 use super::super::stop::Fault;
 use super::event::{self, Exception};
 use super::{
@@ -36,7 +37,7 @@ impl Vcpu {
             // is the machine's.
             (EventKind::Nmi, _) => {
                 nmi::unblock();
-                self.slot.note_found(self.vmcs.read(GuestField::ACTIVITY_STATE) == HALTED);
+                self.slot.looked_at(|| self.was_halted());
                 Served::Again
             }
             // The interrupt is delivered again; the exception comes again with it.
@@ -52,6 +53,14 @@ impl Vcpu {
             }
             _ => self.fault(Fault::UnexpectedExit, registers, field),
         }
+    }
+
+    /// Whether an NMI has interrupted the guest's HLT. Where the processor has forgotten that, as Bochs has, which leaves the
+    /// state before it takes the NMI, the instruction behind a HLT is taken for it.
+    fn was_halted(&self) -> bool {
+        const HLT: u8 = 0xF4;
+        self.vmcs.read(GuestField::ACTIVITY_STATE) == HALTED
+            || report::byte_before(&self.vmcs, &self.ram) == Some(HLT)
     }
 
     /// Does what the processor would have done before delivering #DB (SDM Vol. 3C, 28.2.1: DR6
