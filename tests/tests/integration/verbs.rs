@@ -120,6 +120,8 @@ fn top(name: &str) -> Result<()> {
     let first: serde_json::Value = serde_json::from_str(&first).context(first)?;
     ensure!(first["guest"] == "sleeps" && first["core"] == 1, "{first}");
     ensure!(first["halted_percent"].as_u64() > Some(90), "{first}");
+    console.wait_for("console: {\"core\":5,")?;
+    console.wait_for("}\r\n")?;
     answered(&mut console, "power-off --now", "the machine is switched off")?;
     console.wait_for_end().map(|_| ())
 }
