@@ -53,6 +53,7 @@ pub fn pack(
                 tenure: guest.tenure.clone(),
                 restart: guest.restart,
                 start: guest.start,
+                suspicion: guest.suspicion,
             });
         }
     }

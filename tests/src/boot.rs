@@ -38,6 +38,7 @@ pub struct Guest {
     command_line: String,
     restart: &'static str,
     start: &'static str,
+    quarantine: &'static str,
     expires: &'static str,
     on_expiry: &'static str,
     classification: &'static str,
@@ -54,6 +55,7 @@ impl Guest {
             command_line: String::new(),
             restart: "never",
             start: "at-boot",
+            quarantine: "{}",
             expires: "never",
             on_expiry: "report",
             classification: "test",
@@ -107,6 +109,12 @@ impl Guest {
     /// The same, in another class.
     pub fn classified(mut self, classification: &'static str) -> Self {
         self.classification = classification;
+        self
+    }
+
+    /// The same, with what puts it into quarantine, as the manifest has it.
+    pub fn suspected(mut self, quarantine: &'static str) -> Self {
+        self.quarantine = quarantine;
         self
     }
 
@@ -170,7 +178,7 @@ impl Boot {
                 "[[guest]]\nname = \"{}\"\ncores = {}\nmemory = \"{} MiB\"\nkernel = '{}'\n\
                  cmdline = \"{}\"\nrestart = \"{}\"\nstart = \"{}\"\nowner = \"tests\"\n\
                  purpose = \"a test\"\nclassification = \"{}\"\nexpires = \"{}\"\n\
-                 on_expiry = \"{}\"\n\n",
+                 on_expiry = \"{}\"\nquarantine = {}\n\n",
                 guest.name,
                 guest.cores,
                 guest.memory_mib,
@@ -180,7 +188,8 @@ impl Boot {
                 guest.start,
                 guest.classification,
                 guest.expires,
-                guest.on_expiry
+                guest.on_expiry,
+                guest.quarantine
             )?;
         }
         let mut boot = Self::of_text(name, &text)?;

@@ -60,6 +60,18 @@ pub struct Guest {
     pub restart: Restart,
     /// When it is started first.
     pub start: Start,
+    /// What puts it into quarantine by itself.
+    pub suspicion: Suspicion,
+}
+
+/// What a guest may not do without being put into quarantine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// More accesses than so many in a second that were denied or that nothing answered: to MSRs, I/O ports, memory that
+    /// is not there.
+    pub denied: Option<u32>,
+    /// A fault, for which it would be stopped otherwise.
+    pub fault: bool,
 }
 
 impl Guest {

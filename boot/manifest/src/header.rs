@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"BULKHEAD";
 /// The format that this code reads and writes. It reads no other: packer and hypervisor come from one source tree.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Bytes before the descriptor.
 pub const HEADER_LENGTH: usize = 56;
 

@@ -38,7 +38,7 @@ mod writer;
 pub use bulkhead_operators::{Operator, Role};
 pub use bundle::{Bundle, heap_to_parse};
 pub use descriptor::{
-    Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart, Start,
+    Blob, BlobIndex, Cores, Descriptor, Guest, KernelKind, Options, Restart, Start, Suspicion,
 };
 pub use error::{BundleError, GuestFault, ShortDigest};
 pub use fits::{DoesNotFit, Requirements};

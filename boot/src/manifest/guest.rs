@@ -3,13 +3,14 @@
 use super::table::{Reader, Section, Setting};
 use super::{Guest, Input, Modules, Source};
 use bulkhead_manifest::{
-    Cores, KernelKind, MEMORY_EXAMPLES, OnExpiry, Restart, Start, Tenure, limits, parse_memory,
+    Cores, KernelKind, MEMORY_EXAMPLES, OnExpiry, Restart, Start, Suspicion, Tenure, limits,
+    parse_memory,
 };
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// The keys of a `[[guest]]`, in the order in which the reference lists them.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "name",
     "cores",
     "memory",
@@ -24,6 +25,7 @@ pub const KEYS: [&str; 14] = [
     "on_expiry",
     "restart",
     "start",
+    "quarantine",
 ];
 
 /// What people who know other tools write, and the key it stands for.
@@ -57,6 +59,7 @@ const INITRD_MUST: &str = "a path such as \"initrd.img\", or { busybox = \"SCRIP
                            with modules = [\"NAME\", …] for modules of the kernel's";
 const MODULES_MUST: &str = "a list of names of modules, each 1 to 63 characters from a-z, 0-9, '_' and '-', without .ko, \
                             for example [\"button\", \"evdev\"]";
+const QUARANTINE_MUST: &str = "{ denied = N } for more than N denied accesses in a second, N from 1 on, { fault = true } for a fault, or both in one table";
 const MODULES_NEED: &str =
     "without modules, or beside kernel = { debian = \"PACKAGE\" }, whose package has them";
 
@@ -120,6 +123,8 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
         setting.one_of(&[("at-boot", Start::AtBoot), ("by-hand", Start::ByHand)])
     });
 
+    let suspicion = optional(&section, "quarantine", suspicion);
+
     let at_of = |setting: Option<Setting<'_, '_, '_>>| setting.map(|setting| setting.span.start);
     let name_at = name.clone().zip(at_of(name_setting));
     let cores_at = cores.clone().zip(at_of(cores_setting));
@@ -135,6 +140,7 @@ pub fn read(reader: &Reader<'_>, position: usize, at: usize, table: &DeTable<'_>
             tenure: tenure?,
             restart: restart?.unwrap_or_default(),
             start: start?.unwrap_or_default(),
+            suspicion: suspicion?.unwrap_or_default(),
         })
     };
     let guest = guest();
@@ -211,6 +217,27 @@ fn cores(setting: &Setting<'_, '_, '_>) -> Option<Cores> {
 pub(super) fn whole(value: &DeValue<'_>) -> Option<u32> {
     let integer = value.as_integer()?;
     u32::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn suspicion(setting: &Setting<'_, '_, '_>) -> Option<Suspicion> {
+    let mut found = Suspicion::default();
+    let read = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("denied", count) => {
+                found.denied = Some(whole(count).filter(|&count| count > 0)?);
+            }
+            ("fault", DeValue::Boolean(fault)) => found.fault = *fault,
+            _ => return None,
+        }
+        Some(())
+    };
+    let table = setting.value.as_table();
+    let read: Option<()> = table.and_then(|table| table.iter().map(read).collect());
+    if read.is_none() {
+        setting.report(QUARANTINE_MUST);
+        return None;
+    }
+    Some(found)
 }
 
 fn memory(setting: &Setting<'_, '_, '_>) -> Option<u64> {

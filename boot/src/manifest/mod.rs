@@ -10,7 +10,7 @@ mod tests;
 use crate::error::{ManifestError, Place, Problem};
 use bulkhead_manifest::{
     Cores, DoesNotFit, KernelKind, Operator, Policy, Quota, Requirements, Restart, Start, Subject,
-    Tenure, limits,
+    Suspicion, Tenure, limits,
 };
 use bulkhead_operators::MAX_OPERATORS;
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub struct Guest {
     pub restart: Restart,
     /// When it is started first.
     pub start: Start,
+    /// What puts it into quarantine by itself.
+    pub suspicion: Suspicion,
 }
 
 /// A kernel or initramfs as the manifest asks for it.

@@ -153,7 +153,7 @@ fn names_of_files_are_printable_and_short() {
 #[test]
 fn unknown_keys() {
     let keys = "the keys are name, cores, memory, kernel, kind, initrd, cmdline, owner, purpose, classification, \
-         expires, on_expiry, restart, start";
+         expires, on_expiry, restart, start, quarantine";
     assert_eq!(
         with("memroy", "1"),
         format!("6:1: guest \"web\": unknown key \"memroy\" (did you mean \"memory\"?); {keys}")
@@ -632,4 +632,27 @@ fn modules_come_from_the_package_of_the_kernel() {
     }
     let said = said("\"vmlinuz\"", "[\"button\"]");
     assert!(said.contains("must be without modules, or beside kernel = { debian = "), "{said}");
+}
+
+#[test]
+fn what_puts_a_guest_into_quarantine() {
+    let read = |value: &str| {
+        let text = format!(
+            "[[guest]]\nname = \"web\"\ncores = 1\nmemory = \"16 MiB\"\nkernel = \"k\"\n\
+             {TENURE_LINES}\nquarantine = {value}\n"
+        );
+        parse(&text).map(|manifest| manifest.guests()[0].suspicion)
+    };
+    let both = Suspicion { denied: Some(100), fault: true };
+    assert_eq!(read("{ denied = 100, fault = true }").unwrap(), both);
+    let fault = Suspicion { denied: None, fault: true };
+    assert_eq!(read("{ fault = true }").unwrap(), fault);
+    assert_eq!(read("{}").unwrap(), Suspicion::default());
+    for value in
+        ["{ denied = 0 }", "{ denied = \"x\" }", "{ fault = 1 }", "{ faults = true }", "true"]
+    {
+        let said = read(value).unwrap_err().to_string();
+        let must = "must be { denied = N } for more than N denied accesses in a second, N from 1";
+        assert!(said.contains(must), "{said}");
+    }
 }

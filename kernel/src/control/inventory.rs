@@ -88,6 +88,8 @@ pub fn info(guest: &Guest) {
     }
     let (count, ticks) = (Grouped(exits.count()), Grouped(exits.ticks()));
     answer(format_args!("  {count} exits in {ticks} ticks"));
+    let denied = Grouped(guest.denied_accesses());
+    answer(format_args!("  {denied} accesses denied, or without an answer"));
 }
 
 /// The answer to `examine` and `registers`.

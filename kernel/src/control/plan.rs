@@ -11,7 +11,7 @@ use crate::memory::{FramePool, FrameRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bulkhead_manifest::{
-    BlobIndex, Bundle, BundleError, Cores, KernelKind, Restart, Start, Tenure,
+    BlobIndex, Bundle, BundleError, Cores, KernelKind, Restart, Start, Suspicion, Tenure,
 };
 use bulkhead_plan::footprint::{Demand, Footprint, Own};
 use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
@@ -31,6 +31,8 @@ pub struct Definition {
     pub at_boot: bool,
     /// Whose it is, what for, and until when.
     pub tenure: Tenure,
+    /// What puts it into quarantine by itself.
+    pub suspicion: Suspicion,
     /// How its kernel is loaded.
     pub kind: Kind,
     /// What is known of its files.
@@ -226,6 +228,7 @@ pub fn place(
             restart: guest.restart,
             at_boot: guest.start == Start::AtBoot,
             tenure: guest.tenure.clone(),
+            suspicion: guest.suspicion,
             kind,
             files: Files {
                 kernel: file(bundle, guest.kernel)?,

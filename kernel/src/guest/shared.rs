@@ -3,16 +3,18 @@
 use super::activity::{Activity, SharedActivity};
 use super::apic::{Address, Identities};
 use super::examine::{Answer, Examination, Question};
+use super::report::Report;
 use super::run::StartError;
 use super::startup::Startup;
 use super::statistics::{Exits, Statistics};
-use super::stop::Stop;
+use super::stop::{Fault, Stop};
 use crate::arch::apic::{ApicId, send_fixed};
 use crate::arch::{cpu, nmi};
 use crate::device::ioapic::{DeliveryMode, Message};
 use crate::device::platform::Platform;
 use crate::guest::layout;
 use crate::memory::GuestPhysical;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -52,6 +54,8 @@ pub struct Slot {
     held: AtomicBool,
     /// The service core wants to know what it is at.
     looked_at: AtomicBool,
+    /// Accesses to MSRs that were denied.
+    pub denied: AtomicU64,
     /// Looks that found it in the guest, and those of them that found it halted.
     found: [AtomicU64; 2],
 }
@@ -76,6 +80,7 @@ impl Slot {
             nmi: AtomicBool::new(false),
             kicked: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            denied: AtomicU64::new(0),
             looked_at: AtomicBool::new(false),
             found: [const { AtomicU64::new(0) }; 2],
         }
@@ -167,12 +172,21 @@ pub struct Shared {
     abandoned: AtomicBool,
     /// Why it ended: the first reason.
     end: Mutex<Option<Result<Stop, StartError>>>,
+    /// A fault puts it into quarantine instead of ending it.
+    keeps_faults: bool,
+    /// The first of its faults that the service core has not taken note of.
+    kept: Mutex<Option<(Fault, Box<Report>)>>,
 }
 
 impl Shared {
     /// A guest on `cores`, with devices as after power-on. Its first processor runs, the others
     /// wait to be started.
-    pub fn new(name: String, cores: impl IntoIterator<Item = ApicId>, doorbell: fn()) -> Self {
+    pub fn new(
+        name: String,
+        cores: impl IntoIterator<Item = ApicId>,
+        doorbell: fn(),
+        keeps_faults: bool,
+    ) -> Self {
         let activities =
             core::iter::once(Activity::Running).chain(core::iter::repeat(Activity::Waiting));
         let slots = (0..).zip(cores).zip(activities);
@@ -189,6 +203,8 @@ impl Shared {
             order: AtomicU8::new(Order::Run as u8),
             abandoned: AtomicBool::new(false),
             end: Mutex::new(None),
+            keeps_faults,
+            kept: Mutex::new(None),
         }
     }
 
@@ -230,6 +246,23 @@ impl Shared {
     /// Whether it has been told to end.
     pub fn is_ending(&self) -> bool {
         self.order() == Order::Stop
+    }
+
+    /// A fault of one of its processors: if that is to be looked into, all of them stand still as soon as they hear of it,
+    /// and the service core does the rest. Gives the fault back if it is to end the guest.
+    pub fn keep(&self, fault: Fault, report: Box<Report>) -> Option<(Fault, Box<Report>)> {
+        if !self.keeps_faults || self.is_ending() {
+            return Some((fault, report));
+        }
+        self.kept.lock().get_or_insert((fault, report));
+        self.pause(true);
+        (self.doorbell)();
+        None
+    }
+
+    /// The fault that was [kept](Self::keep) since it was asked for last.
+    pub fn take_kept(&self) -> Option<(Fault, Box<Report>)> {
+        self.kept.lock().take()
     }
 
     /// Why it ended, if it has. To be asked once, when its processors have left.
@@ -369,7 +402,7 @@ mod tests {
     use alloc::string::ToString;
 
     fn guest(cores: u32) -> Shared {
-        Shared::new("one".to_string(), (1..=cores).map(ApicId), || {})
+        Shared::new("one".to_string(), (1..=cores).map(ApicId), || {}, false)
     }
 
     #[test]

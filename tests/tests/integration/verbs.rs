@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         trial("verbs::stop_asks_a_guest_that_listens_and_tells_it_after_a_while", stop),
         trial("verbs::a_guest_is_destroyed_and_defined_with_other_cores_and_memory", define),
         trial("verbs::top_shows_who_is_halted_and_who_exits", top),
+        trial("verbs::a_suspect_guest_is_put_into_quarantine_by_itself", suspicion),
         trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
             let guests = ["one", "two"].map(|name| Guest::new("hello").named(name).by_hand());
             let mut console = Boot::of_guests(name, &guests)?.start()?;
@@ -84,6 +85,41 @@ fn stop(name: &str) -> Result<()> {
     answered(&mut console, "power-off", "the machine is switched off when all guests")?;
     console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
     console.wait_for("guest hears: has not powered itself off within 30 s: is stopped\r\n")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
+    Ok(())
+}
+
+/// One that faults, one that tries everything, and one that behaves.
+fn suspicion(name: &str) -> Result<()> {
+    let suspected = "{ denied = 100, fault = true }";
+    let guests = [
+        // A reset would wipe what it did.
+        Guest::new("faults").named("bad").with("fault=fetch").with_restart("always"),
+        Guest::new("random").named("probes").with("seed=7 ops=1000000"),
+        Guest::new("echo").named("two").with("name=two"),
+    ];
+    let guests = guests.map(|guest| guest.suspected(suspected));
+    let mut console = Boot::of_guests(name, &guests)?.start()?;
+    let fault = "is put into quarantine: instruction fetch from where there is no RAM\r\n";
+    console.wait_for(&format!("guest bad: {fault}"))?;
+    console.wait_for("guest probes: is put into quarantine: ")?;
+    let why = console.wait_for("\r\n")?;
+    ensure!(why.contains(" denied accesses within a second, and its manifest allows 100"), "{why}");
+    answered(&mut console, "info bad", "guest bad is quarantined")?;
+    answered(&mut console, "info probes", "guest probes is quarantined")?;
+    answered(&mut console, "registers bad 0", "guest bad, processor 0:")?;
+    console.wait_for("console:   rip 00000000fed0")?;
+    answered(&mut console, "examine bad 0xe0000", "guest bad, guest-physical memory:")?;
+    // Let go on, it faults again.
+    answered(&mut console, "release bad", "guest bad is paused")?;
+    answered(&mut console, "resume bad", "guest bad goes on")?;
+    console.wait_for(&format!("guest bad: {fault}"))?;
+    answered(&mut console, "stop bad", "guest bad is told to stop")?;
+    console.wait_for("guest bad: stopped by the operator\r\n")?;
+    answered(&mut console, "destroy probes", "guest probes is told to stop, and is destroyed")?;
+    echoes(&mut console, "hello")?;
+    answered(&mut console, "power-off", "the machine is switched off")?;
     let end = console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
     Ok(())

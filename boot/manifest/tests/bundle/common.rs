@@ -2,7 +2,7 @@
 
 use bulkhead_manifest::{
     BlobIndex, Bundle, Cores, Descriptor, Expiry, Guest, KernelKind, OnExpiry, Options, Restart,
-    Start, Tenure, Writer,
+    Start, Suspicion, Tenure, Writer,
 };
 
 /// Where the header's fields are.
@@ -29,6 +29,7 @@ pub fn guest(name: &str, kernel: BlobIndex, initrd: Option<BlobIndex>) -> Guest 
         },
         restart: Restart::Never,
         start: Start::AtBoot,
+        suspicion: Suspicion::default(),
     }
 }
 

@@ -102,7 +102,7 @@ fn not_a_bundle() {
     bytes[8] = 9;
     assert_eq!(
         message(&bytes),
-        "bundle has format version 9, this hypervisor reads version 4; pack it with the same release"
+        "bundle has format version 9, this hypervisor reads version 5; pack it with the same release"
     );
 }
 

@@ -4,10 +4,12 @@ mod ending;
 mod estate;
 mod orders;
 mod stopping;
+mod suspicion;
 
 pub use estate::define;
 pub use orders::Refusal;
 
+use self::suspicion::Denied;
 use super::audit;
 use super::commands::Manner;
 use super::cores::{Core, State};
@@ -62,6 +64,8 @@ pub struct Guest {
     boot: Option<Boot>,
     /// It has been said that it has expired.
     expiry_said: bool,
+    /// The denied accesses of the present run, or the last.
+    denied: Denied,
 }
 
 /// What follows a run.
@@ -106,6 +110,7 @@ impl Guest {
             wanted: Wanted::Policy,
             boot: None,
             expiry_said: false,
+            denied: Denied::default(),
         }
     }
 
@@ -156,6 +161,7 @@ impl Guest {
     /// has passed.
     pub fn look_after(&mut self) {
         self.report_expiry();
+        self.look_for_suspicion();
         // What is in quarantine is kept for whoever looks into it.
         let stays =
             self.life == Life::Quarantined || matches!(self.wanted, Wanted::Stop | Wanted::Destroy);
@@ -271,6 +277,7 @@ impl Guest {
         }
         info!("guest {}: starting on {}", self.name(), Cores(self.cores()));
         self.started = cpu::rdtsc();
+        self.denied = Denied::default();
         self.wanted = Wanted::Policy;
         if let Err(error) = self.start_cores() {
             error!("guest {}: not started: {error}", self.name());
@@ -326,6 +333,7 @@ fn partition(definition: &Definition) -> Partition {
             definition.name.clone(),
             cores,
             super::cores::ring_service_core,
+            definition.suspicion.fault,
         )),
         kind: definition.kind,
         kernel: definition.kernel,

@@ -29,6 +29,7 @@ use crate::vmx::controls::Secondary;
 use crate::vmx::exit::{ExitReason, failed_entry};
 use crate::vmx::start::{self, Start};
 use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField, RefusedField};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use event::Exception;
@@ -150,16 +151,17 @@ impl Vcpu {
     /// Ends the guest because VMLAUNCH or VMRESUME itself failed.
     pub fn entry_failed(&mut self) {
         let number = self.vmcs.info(InfoField::INSTRUCTION_ERROR) as u32;
-        self.fault(Fault::EntryRefused(number), &Registers::default(), 0);
+        let (fault, report) = self.report(Fault::EntryRefused(number), &Registers::default(), 0);
+        self.stop(Stop::Fault(fault, report));
     }
 
-    fn report(&self, fault: Fault, registers: &Registers, field: u32) -> Stop {
+    fn report(&self, fault: Fault, registers: &Registers, field: u32) -> (Fault, Box<Report>) {
         let name = ExitReason::from(field).name();
         let mut report = Report::collect(&self.vmcs, &self.ram, registers, self.id, field, name);
         if matches!(fault, Fault::EntryRefused(_) | Fault::EntryFailed) {
             report.keep_fields(&self.vmcs);
         }
-        Stop::Fault(fault, report.into())
+        (fault, report.into())
     }
 
     /// The guest does not go on, for this reason.
@@ -171,8 +173,18 @@ impl Vcpu {
 
     #[cold]
     fn fault(&mut self, fault: Fault, registers: &Registers, field: u32) -> Served {
-        let report = self.report(fault, registers, field);
-        self.stop(report)
+        let (fault, report) = self.report(fault, registers, field);
+        // What failed at the entry, or in the machine, is nothing that the guest could go on from.
+        let kept = !matches!(fault, Fault::EntryFailed | Fault::MachineCheck);
+        let ends = if kept { self.shared.keep(fault, report) } else { Some((fault, report)) };
+        match ends {
+            Some((fault, report)) => self.stop(Stop::Fault(fault, report)),
+            None => {
+                // It stands still before the instruction, and tries again if it is let go on.
+                self.due |= Due::ATTEND;
+                Served::Again
+            }
+        }
     }
 
     /// Does what others want of this processor: stands still, starts anew, takes an NMI. Says

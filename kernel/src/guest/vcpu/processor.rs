@@ -13,6 +13,7 @@ use crate::arch::{apic as hardware_apic, vector, vmx};
 use crate::memory::{GuestMemory, GuestPhysical};
 use crate::vmx::exit::{ControlRegisterAccess, ControlRegisterOperation};
 use crate::vmx::vmcs::{GuestField, InfoField};
+use core::sync::atomic::Ordering;
 
 /// Type of a system segment in its access rights, and a busy 16-bit TSS's (SDM Vol. 3A, table 3-2).
 const TSS_TYPE: u64 = 0xF;
@@ -65,8 +66,17 @@ impl Vcpu {
                 registers.0[reg::RDX] = value >> 32;
                 Served::Done
             }
-            Err(fault) => fault.into(),
+            Err(fault) => self.deny(fault),
         }
+    }
+
+    /// Counts an access to an MSR that is denied.
+    #[cold]
+    fn deny(&self, fault: GeneralProtection) -> Served {
+        // There is one writer.
+        let count = self.slot.denied.load(Ordering::Relaxed);
+        self.slot.denied.store(count.wrapping_add(1), Ordering::Relaxed);
+        fault.into()
     }
 
     pub(super) fn wrmsr(&mut self, registers: &mut Registers) -> Served {
@@ -83,7 +93,7 @@ impl Vcpu {
                 self.tsc.set_adjust(value);
                 self.move_tsc()
             }
-            Err(fault) => fault.into(),
+            Err(fault) => self.deny(fault),
         }
     }
 
