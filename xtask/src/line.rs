@@ -10,11 +10,12 @@ const REMEMBERED: usize = 50;
 const SIGN_IN: &str = "sign-in";
 
 /// The hypervisor's commands, and whether a guest's name comes next.
-pub const COMMANDS: [(&str, bool); 25] = [
+pub const COMMANDS: [(&str, bool); 26] = [
     ("attach", true),
     ("audit", false),
     ("define", true),
     ("destroy", true),
+    ("dump", true),
     ("examine", true),
     ("exits", true),
     ("help", false),

@@ -29,6 +29,20 @@ pub fn step(what: &str) -> Step {
     Step(bar)
 }
 
+/// A counter for a step whose size is not known.
+pub fn count(what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        eprintln!("{what}");
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(what.to_string());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {human_pos}, {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
 /// A bar for a step whose size in bytes is known.
 pub fn bytes(what: &str, total: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {

@@ -6,7 +6,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 mod decoder;
+pub mod dump;
 mod frame;
 
 pub use decoder::Decoder;

@@ -115,6 +115,8 @@ pub enum Command<'a> {
     Inventory(Form),
     /// What their processors do is shown.
     Top(Form),
+    /// All of this guest's memory is shown.
+    Dump(&'a str),
     /// A guest is given cores and memory.
     Define(Define<'a>),
     /// Who has what of the machine is shown.
@@ -149,9 +151,11 @@ impl Command<'_> {
             | Self::Audit => Some(Role::Viewer),
             Self::Order(order, _) => Some(order.role()),
             // A guest's secrets are in its memory and in its registers.
-            Self::Examine(..) | Self::Registers(..) | Self::Define(_) | Self::PowerOff(_) => {
-                Some(Role::Administrator)
-            }
+            Self::Examine(..)
+            | Self::Registers(..)
+            | Self::Dump(_)
+            | Self::Define(_)
+            | Self::PowerOff(_) => Some(Role::Administrator),
         }
     }
 }
@@ -167,7 +171,7 @@ pub enum Form {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
-     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan, memory, audit, \
+     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, dump NAME, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan, memory, audit, \
      sign-in NAME PASSWORD, sign-out, who, power-off [--now], help";
 
 /// Why a line is no command.
@@ -258,6 +262,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         b"list" => Ok(Command::List(form("list")?)),
         b"top" => Ok(Command::Top(form("top")?)),
         b"inventory" => Ok(Command::Inventory(form("inventory")?)),
+        b"dump" => Ok(Command::Dump(named("dump")?)),
         b"define" => {
             let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             Define::parse(words.skip(1)).map(Command::Define).ok_or(NoCommand::Define)
@@ -351,6 +356,7 @@ mod tests {
         assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
         let define = Define { name: "one", cores: None, memory: Some(4 << 20) };
         assert_eq!(parse(b" define one --memory 4MiB"), Ok(Command::Define(define)));
+        assert_eq!(parse(b"dump one"), Ok(Command::Dump("one")));
         assert_eq!(parse(b"plan"), Ok(Command::Plan));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
         assert_eq!(parse(b"audit"), Ok(Command::Audit));
@@ -395,9 +401,15 @@ mod tests {
         for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Operator), "{line}");
         }
-        for line in
-            ["release a", "destroy a", "define a", "examine a 0", "registers a 0", "power-off"]
-        {
+        for line in [
+            "release a",
+            "destroy a",
+            "define a",
+            "dump a",
+            "examine a 0",
+            "registers a 0",
+            "power-off",
+        ] {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Administrator), "{line}");
         }
     }

@@ -107,6 +107,8 @@ pub fn found(name: &str, question: Question, found: &Answer) {
                 answer(format_args!("  {at:016x}  {bytes}  {text}"));
             }
         }
+        // Nobody asks for one here.
+        (_, Answer::Piece(_)) => {}
         (_, Answer::Memory(_)) => refuse(format_args!(
             "guest {name} has no RAM there, or its end is nearer than {} bytes",
             examine::BYTES

@@ -2,9 +2,11 @@
 //! needs no more memory than that of one guest, and waits for its reader where the service core does not.
 
 use super::commands::Form;
+use super::dump::Dump;
 use super::guest::Guest;
 use super::inventory::{self, Columns};
 use super::top::Top;
+use alloc::boxed::Box;
 
 /// What is listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +22,8 @@ pub enum What {
 pub enum Step {
     /// Something was said, and there is more.
     More,
+    /// There is more, but nothing was said.
+    Soon,
     /// There is nothing to say now.
     Later,
     /// That was all.
@@ -32,6 +36,8 @@ pub enum Rest {
     Listing(Listing),
     /// What they do.
     Top(Top),
+    /// What is in the memory of one.
+    Dump(Box<Dump>),
 }
 
 impl Rest {
@@ -40,6 +46,7 @@ impl Rest {
         match self {
             Self::Listing(listing) => listing.step(guests, attached),
             Self::Top(top) => top.step(guests),
+            Self::Dump(dump) => dump.step(guests),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod consoles;
 pub mod cores;
 pub mod costs;
 pub mod define;
+pub mod dump;
 pub mod estate;
 pub mod framebuffer;
 pub mod guest;

@@ -8,6 +8,7 @@ use super::consoles::{self, Consoles, Typed};
 use super::cores;
 use super::costs;
 use super::define::Define;
+use super::dump::Dump;
 use super::estate::Estate;
 use super::guest::{Boot, Guest, define};
 use super::inventory;
@@ -180,6 +181,8 @@ impl Service {
             }
             match rest.step(&self.guests, self.consoles.attached()) {
                 Step::More => said = true,
+                // Others are served meanwhile.
+                Step::Soon => return true,
                 Step::Later => return said,
                 Step::Done => self.sessions[channel].rest = None,
             }
@@ -195,6 +198,7 @@ impl Service {
             Command::List(form) => self.list(channel, What::List, form),
             Command::Inventory(form) => self.list(channel, What::Inventory, form),
             Command::Memory => self.memory(),
+            Command::Dump(name) => self.dump(channel, name),
             Command::Plan => self.say_plan(),
             Command::Top(form) => {
                 let top = Top::new(form, &self.guests, self.tsc_hz);
@@ -292,6 +296,16 @@ impl Service {
             }
             Err(why) => refuse(format_args!("cannot define guest {name}: {why}")),
         }
+    }
+
+    fn dump(&mut self, channel: Channel, name: &str) {
+        let Some(index) = self.named(name) else { return };
+        if channel == Channel::Console {
+            return refuse(format_args!(
+                "a dump is for a program: cargo xtask ctl --save FILE -- dump {name}"
+            ));
+        }
+        self.sessions[channel].rest = Some(Rest::Dump(Dump::new(index).into()));
     }
 
     /// The plan as it is now.

@@ -4,8 +4,9 @@
 //! it stands still, and hands a copy over.
 
 use super::report::Report;
-use crate::memory::{GuestPhysical, NotRam};
+use crate::memory::{GuestMemory, GuestPhysical, NotRam, RamLayout};
 use alloc::boxed::Box;
+use bulkhead_control::dump::{PIECE, Piece};
 use spin::Mutex;
 
 /// Bytes of memory that are looked at at a time.
@@ -18,6 +19,8 @@ pub enum Question {
     Registers,
     /// [`BYTES`] bytes of memory from here on.
     Memory(GuestPhysical),
+    /// The next piece of memory that is not all zero, from here on: a multiple of [`PIECE`].
+    Piece(GuestPhysical),
 }
 
 /// What was found.
@@ -27,6 +30,42 @@ pub enum Answer {
     Registers(Box<Report>),
     /// Bytes of memory.
     Memory(Result<[u8; BYTES], NotRam>),
+    /// What was found of a piece.
+    Piece(Scan),
+}
+
+/// What a look for a piece of memory that is not all zero has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// It is this.
+    Found(Piece),
+    /// There is none before this address. It is not looked for any longer at a time.
+    NoneBefore(u64),
+    /// There is no more memory; it ends before this address.
+    End(u64),
+}
+
+/// Most pieces that are looked at for one question.
+const MOST_PIECES: usize = 128;
+
+/// Looks for the next piece of a guest's memory that is not all zero, at a multiple of [`PIECE`].
+pub fn scan(memory: &impl GuestMemory, layout: RamLayout, from: u64) -> Scan {
+    let (low_end, high) = (layout.low_end(), layout.high());
+    let mut at = from;
+    for _ in 0..MOST_PIECES {
+        if at >= low_end && at < high.start {
+            at = high.start;
+        }
+        let mut bytes = [0; PIECE];
+        if memory.read(GuestPhysical::new(at), &mut bytes).is_err() {
+            return Scan::End(if high.is_empty() { low_end } else { high.end });
+        }
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Scan::Found(Piece { at, bytes });
+        }
+        at = at.saturating_add(PIECE as u64);
+    }
+    Scan::NoneBefore(at)
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +123,7 @@ impl Examination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::TestMemory;
 
     const MEMORY: Question = Question::Memory(GuestPhysical::new(0x1000));
 
@@ -98,6 +138,22 @@ mod tests {
         assert_eq!(examination.question(1), None);
         assert!(matches!(examination.take(), Some(Answer::Memory(Ok([7, ..])))));
         assert!(examination.take().is_none());
+    }
+
+    #[test]
+    fn memory_is_gone_through_piece_by_piece() {
+        let mut memory = TestMemory::new(1 << 20);
+        memory.0.fill(0);
+        let layout = RamLayout::new(1 << 20);
+        let scan = |memory: &TestMemory, from| scan(memory, layout, from);
+        assert_eq!(scan(&memory, 0), Scan::NoneBefore(0x1_0000));
+        memory.0[0x2_01FF] = 7;
+        assert_eq!(scan(&memory, 0x1_0000), Scan::NoneBefore(0x2_0000));
+        let Scan::Found(piece) = scan(&memory, 0x2_0000) else { panic!("nothing found") };
+        assert_eq!((piece.at, piece.bytes[PIECE - 1]), (0x2_0000, 7));
+        assert_eq!(scan(&memory, 0x2_0200), Scan::NoneBefore(0x3_0200));
+        assert_eq!(scan(&memory, 0xF_FE00), Scan::End(1 << 20));
+        assert_eq!(scan(&memory, u64::MAX - 511), Scan::End(1 << 20));
     }
 
     #[test]

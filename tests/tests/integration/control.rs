@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         trial("control::a_client_commands_a_machine_that_has_one_port", |name| {
             commanded(name, false)
         }),
+        trial("control::the_memory_of_a_guest_that_stands_still_is_saved", dump),
         trial("control::the_longest_inventory_comes_whole", inventory),
         trial("control::a_port_without_a_machine_is_named", |_| {
             ctl(Path::new("/nonexistent/control"), &["list"])?
@@ -41,6 +42,14 @@ fn ctl(port: &Path, command: &[&str]) -> Result<Finished> {
     xtask(&[&options, command].concat(), &format!("{PASSWORD}\n"))
 }
 
+/// The same, and has its answer saved.
+fn saved(port: &Path, file: &Path, command: &str) -> Result<Finished> {
+    let [port, file] = [port, file].map(Path::to_str);
+    let (port, file) = (port.context("not UTF-8")?, file.context("not UTF-8")?);
+    let options = ["ctl", "--wait", "120", "--operator", OPERATOR, "--port", port, "--save", file];
+    xtask(&[&options[..], &["--", command]].concat(), &format!("{PASSWORD}\n"))
+}
+
 /// A machine that is commanded.
 struct Machine {
     console: Console,
@@ -52,6 +61,16 @@ impl Machine {
     fn ctl(&mut self, command: &[&'static str]) -> Result<Finished> {
         let (port, command) = (self.port.clone(), command.to_vec());
         let client = std::thread::spawn(move || ctl(&port, &command));
+        while !client.is_finished() {
+            self.console.listen(Duration::from_millis(50))?;
+        }
+        client.join().ok().context("the client's thread")?
+    }
+
+    /// Gives a command whose answer is saved.
+    fn save(&mut self, file: &Path, command: &'static str) -> Result<Finished> {
+        let (port, file) = (self.port.clone(), file.to_path_buf());
+        let client = std::thread::spawn(move || saved(&port, &file, command));
         while !client.is_finished() {
             self.console.listen(Duration::from_millis(50))?;
         }
@@ -127,6 +146,45 @@ fn commanded(name: &str, second_port: bool) -> Result<()> {
     let heard = machine.console.transcript();
     ensure!(heard.contains("control protocol: 2 frames could not be used\r\n"), "they are counted");
     audited(&folder.join(RECORD))
+}
+
+/// Saves a guest's memory, twice alike, and not while it runs.
+fn dump(name: &str) -> Result<()> {
+    let guest = Guest::new("echo").named("one").with("name=one").with_memory_mib(4);
+    let mut boot = Boot::of_guests(name, &[guest])?;
+    boot.machine.second_port = true;
+    let folder = boot.machine.folder.clone();
+    let mut machine = Machine { console: boot.start()?, port: folder.join(socket::NAME) };
+    machine.console.guest("one")?.wait_for("one: ready\r\n")?;
+    let files = ["first", "second"].map(|name| folder.join(name));
+    for file in &files {
+        if file.exists() {
+            std::fs::remove_file(file)?;
+        }
+    }
+    let [first, second] = &files;
+    let runs = "refused: cannot dump guest one: it is running; pause it or put it into quarantine";
+    machine.save(first, "dump one")?.expect(1, &[runs])?;
+    ensure!(!first.exists(), "of a refusal nothing is kept");
+    machine.done(&["pause", "one"])?;
+    let said = machine.console.control("dump one")?;
+    ensure!(said == "a dump is for a program: cargo xtask ctl --save FILE -- dump one", "{said}");
+    let saved = machine.save(first, "dump one")?;
+    saved.expect(0, &[])?;
+    machine.save(second, "dump one")?.expect(0, &[saved.output.trim()])?;
+    let bytes = std::fs::read(first)?;
+    ensure!(bytes.len() == 4 << 20 && bytes == std::fs::read(second)?, "{}", bytes.len());
+    // What begins the ACPI tables, and the guest's command line.
+    ensure!(bytes[0xE_0000..].starts_with(b"RSD PTR "), "{:?}", &bytes[0xE_0000..0xE_0008]);
+    ensure!(bytes.windows(8).any(|text| text == b"name=one"), "no command line");
+    machine.save(first, "dump one")?.expect(1, &["which must not be there yet"])?;
+    machine.save(&folder.join("third"), "list")?.expect(1, &["is no line of a dump; --save is"])?;
+    machine.done(&["power-off"])?;
+    machine.console.wait_for_end()?;
+    let record = String::from_utf8_lossy(&std::fs::read(folder.join(RECORD))?).into_owned();
+    let digest = saved.output.trim();
+    ensure!(record.contains(&format!(" guest: one was {digest}")), "no record of {digest}");
+    Ok(())
 }
 
 /// Waits until the machine has said that frames cannot be used.

@@ -1,12 +1,12 @@
 //! `cargo xtask ctl`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use xtask::control::{self, Client, End, Port, Said, socket};
+use xtask::control::{self, Client, End, Port, Said, Save, socket};
 use xtask::{passwords, workspace};
 
 /// What the command takes.
@@ -21,6 +21,10 @@ pub struct Ctl {
     /// Sign in as this operator first; the password is asked for, or read from the first line of what is piped in
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
+    /// With the command `dump NAME`: write the guest's memory to this file, which must not be there yet, and check it against
+    /// the machine's digest
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// A command as on the console; `help` lists them
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -46,6 +50,9 @@ impl Ctl {
                 return Ok(1);
             }
         }
+        if let Some(file) = self.save {
+            return save(&file, |said| client.command(&line, said).with_context(doing));
+        }
         let mut written = Ok(());
         let end = client.command(&line, |said| match said {
             Said::Line(line) if written.is_ok() => {
@@ -58,5 +65,27 @@ impl Ctl {
         let end = end.with_context(doing)?;
         written.context("writing to standard output")?;
         Ok(if end == End::Done { 0 } else { 1 })
+    }
+}
+
+/// Writes what a command says to a file, if that is a whole dump.
+fn save(file: &Path, command: impl FnOnce(&mut dyn FnMut(Said)) -> Result<End>) -> Result<u8> {
+    let mut save = Save::new(file)?;
+    let mut written = Ok(());
+    let end = command(&mut |said| match said {
+        Said::Line(line) if written.is_ok() => written = save.line(&line),
+        Said::Line(_) => {}
+        Said::Reason(reason) => eprintln!("refused: {reason}"),
+    });
+    match (end, written) {
+        (Ok(End::Done), Ok(())) => {
+            println!("{}", save.finish()?);
+            Ok(0)
+        }
+        (end, written) => {
+            save.discard();
+            written?;
+            end.map(|_| 1)
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod port;
+mod save;
 pub mod socket;
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use bulkhead_control::{Decoder, Frame, Kind, MAX_COMMAND, Unusable, VERSION, Why
 use exchange::Exchange;
 pub use exchange::{End, Said};
 pub use port::Port;
+pub use save::Save;
 
 /// How often it is asked who is there, until somebody is.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -224,6 +224,9 @@ impl Vcpu {
                 let mut bytes = [0; examine::BYTES];
                 Answer::Memory(self.ram.read(at, &mut bytes).map(|()| bytes))
             }
+            Question::Piece(from) => {
+                Answer::Piece(examine::scan(&self.ram, self.ram.layout(), from.as_u64()))
+            }
         };
         self.shared.answer(self.id, question, answer);
     }
