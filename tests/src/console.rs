@@ -117,6 +117,11 @@ impl Console {
         self.wait(&format!("`{text}` was waited for"), |console| console.all.find(text))
     }
 
+    /// Lets no later wait find what was said so far; guests' own consoles have waits of their own.
+    pub fn skip(&mut self) {
+        self.all.skip();
+    }
+
     /// The console of one guest.
     pub fn guest(&mut self, name: &str) -> Result<GuestConsole<'_>> {
         match self.guests.iter().position(|(known, _)| known == name) {
@@ -358,6 +363,29 @@ impl GuestConsole<'_> {
         let index = self.index;
         let what = format!("`{text}` of guest {} was waited for", self.console.guests[index].0);
         self.console.wait(&what, |console| console.guests[index].1.find(text))
+    }
+
+    /// The same, but fails at once when the hypervisor says that the guest was stopped for a fault.
+    pub fn wait_while_it_runs(&mut self, text: &str) -> Result<String> {
+        let index = self.index;
+        let name = &self.console.guests[index].0;
+        let (stopped, what) = (
+            format!("guest {name}: stopped: "),
+            format!("`{text}` of guest {name} was waited for"),
+        );
+        let start = self.console.log.bytes().len();
+        let found = self.console.wait(&what, |console| {
+            if let Some(found) = console.guests[index].1.find(text) {
+                return Some(Ok(found));
+            }
+            let log = String::from_utf8_lossy(&console.log.bytes()[start..]);
+            let (_, why) = log.split_once(&stopped)?;
+            Some(Err(why.lines().next().unwrap_or_default().to_string()))
+        })?;
+        match found {
+            Ok(found) => Ok(found),
+            Err(why) => bail!("{what}, but it was stopped: {why}"),
+        }
     }
 
     /// As [`Console::command`], in this guest's shell.

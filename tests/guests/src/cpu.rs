@@ -6,6 +6,8 @@ use core::arch::asm;
 pub mod cr0 {
     /// Protection enable.
     pub const PE: u64 = 1 << 0;
+    /// Write protection holds for ring 0, too.
+    pub const WP: u64 = 1 << 16;
     /// Alignment checks are possible.
     pub const AM: u64 = 1 << 18;
     /// Not write-through.

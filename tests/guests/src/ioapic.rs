@@ -1,5 +1,7 @@
 //! The IOAPIC's registers (82093AA data sheet, 3).
 
+use core::arch::asm;
+
 const PAGE: u64 = 0xFEC0_0000;
 const SELECT: u64 = PAGE;
 /// The data register.
@@ -24,22 +26,28 @@ pub const BUTTON_PIN: u8 = 9;
 
 /// Says which register the window shows.
 pub fn select(index: u8) {
-    // SAFETY: the device's register.
-    unsafe { (SELECT as *mut u32).write_volatile(index.into()) };
+    store(SELECT, index.into());
 }
 
 /// Reads a register.
 pub fn read(index: u8) -> u32 {
     select(index);
+    let value;
+    // A plain MOV, which is emulated: the compiler may make a volatile read part of another instruction.
     // SAFETY: the device's register.
-    unsafe { (WINDOW as *const u32).read_volatile() }
+    unsafe { asm!("mov {:e}, [{}]", out(reg) value, in(reg) WINDOW, options(nostack)) };
+    value
 }
 
 /// Writes a register.
 pub fn write(index: u8, value: u32) {
     select(index);
+    store(WINDOW, value);
+}
+
+fn store(at: u64, value: u32) {
     // SAFETY: the device's register; it leads to interrupts that have handlers.
-    unsafe { (WINDOW as *mut u32).write_volatile(value) };
+    unsafe { asm!("mov [{}], {:e}", in(reg) at, in(reg) value, options(nostack)) };
 }
 
 /// The index of the lower half of a pin's redirection entry; the upper half is behind it.

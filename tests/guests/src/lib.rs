@@ -32,13 +32,16 @@
 
 pub mod acpi;
 pub mod apic;
+pub mod attacks;
 pub mod boot;
 pub mod console;
 pub mod cpu;
 pub mod entry32;
 pub mod fault;
+pub mod footing;
 pub mod interrupts;
 pub mod ioapic;
+pub mod loops;
 pub mod memory;
 #[cfg(feature = "metal")]
 mod panic;
@@ -47,5 +50,7 @@ pub mod power;
 pub mod smp;
 pub mod start;
 pub mod suite;
+pub mod task;
+pub mod task_switch;
 pub mod trampoline;
 pub mod xapic;

@@ -50,6 +50,12 @@ impl Reason {
     }
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Write for Reason {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for letter in text.chars() {

@@ -1,5 +1,6 @@
 //! The integration tests. `cargo xtask test` runs them, with everything built that they need.
 
+mod attacks;
 mod boot;
 mod commands;
 mod consoles;
@@ -33,6 +34,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let trials = [
+        attacks::trials(),
         boot::trials(),
         commands::trials(),
         consoles::trials(),
@@ -53,7 +55,9 @@ fn main() {
         plan::trials(),
         random::trials(),
     ];
-    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    attacks::print_table();
+    conclusion.exit();
 }
 
 /// A test of this name, which gets its name.

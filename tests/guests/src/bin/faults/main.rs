@@ -4,11 +4,10 @@
 #![no_main]
 
 mod edge;
-mod task_switch;
 
 use bulkhead_guests::boot::BootParams;
 use bulkhead_guests::cpu::{self, TablePointer};
-use bulkhead_guests::{console, power, println};
+use bulkhead_guests::{console, power, println, task_switch};
 use core::arch::asm;
 
 bulkhead_guests::entry!(main);

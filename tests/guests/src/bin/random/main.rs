@@ -11,6 +11,7 @@ mod operations;
 use bulkhead_guests::boot::BootParams;
 use bulkhead_guests::cpu::{self, cr0, rflags};
 use bulkhead_guests::fault::expect_fault;
+use bulkhead_guests::footing::Footing;
 use bulkhead_guests::interrupts::{self, vector};
 use bulkhead_guests::{entry, power, println};
 use operations::{OPERATIONS, Place};
@@ -57,41 +58,6 @@ impl Random {
             3 => self.any() & self.any() & self.any(),
             4 => self.any() & u64::from(u32::MAX),
             _ => self.any(),
-        }
-    }
-}
-
-/// What the guest stands on, and an operation may have changed.
-struct Footing {
-    cr0: u64,
-    cr3: u64,
-    cr4: u64,
-    efer: u64,
-}
-
-/// Bits of EFER that can be written in long mode: SCE and NXE; LMA is read only, and LME cannot be cleared.
-const EFER: u32 = cpu::efer::MSR;
-
-impl Footing {
-    fn now() -> Self {
-        Self {
-            cr0: cpu::read_cr0(),
-            cr3: cpu::read_cr3(),
-            cr4: cpu::read_cr4(),
-            efer: cpu::rdmsr(EFER),
-        }
-    }
-
-    fn restore(&self) {
-        // SAFETY: these are what the guest ran with before.
-        unsafe {
-            cpu::write_cr3(self.cr3);
-            cpu::write_cr4(self.cr4);
-            cpu::write_cr0(self.cr0);
-            cpu::wrmsr(EFER, self.efer);
-            cpu::write_dr7(0x400);
-            // The flags that are the System V ABI's to be clear, and interrupts off.
-            core::arch::asm!("cld", "cli", options(nostack));
         }
     }
 }

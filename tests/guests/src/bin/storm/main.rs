@@ -6,10 +6,9 @@
 #![no_main]
 
 mod interrupts;
-mod loops;
 
 use bulkhead_guests::boot::BootParams;
-use bulkhead_guests::{acpi, apic, console, cpu, entry, port, println, smp};
+use bulkhead_guests::{acpi, apic, console, cpu, entry, loops, port, println, smp};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 entry!(main);

@@ -3,7 +3,7 @@
 //!
 //! It needs 32-bit protected mode, so the guest leaves long mode first.
 
-use bulkhead_guests::cpu::{self, TablePointer, cr0};
+use crate::cpu::{self, TablePointer, cr0};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
@@ -37,7 +37,7 @@ static WORLD: Shared = Shared(UnsafeCell::new(World {
     other_task: Task([0; 104]),
 }));
 
-const _: () = assert!(CODE_64 == bulkhead_guests::interrupts::CODE_SELECTOR);
+const _: () = assert!(CODE_64 == crate::interrupts::CODE_SELECTOR);
 
 global_asm!(
     r#"

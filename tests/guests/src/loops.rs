@@ -2,48 +2,16 @@
 //! intercepted, keep the processor for ever inside one instruction (CVE-2015-8104 for #DB, CVE-2015-5307
 //! for #AC).
 
-use bulkhead_guests::cpu::{self, TablePointer, cr0, rflags};
-use bulkhead_guests::interrupts::{self, vector};
+use crate::cpu::{self, cr0, rflags};
+use crate::interrupts::{self, vector};
+use crate::task::{self, USER_CODE, USER_DATA};
 use core::arch::{asm, naked_asm};
-
-/// Segments: the kernel's at the places that the loader gave them, then user data, user code, and the two
-/// halves of the task's descriptor.
-type Segments = [u64; 8];
-const SEGMENTS: Segments = [
-    0,
-    0,
-    0x00AF_9B00_0000_FFFF,
-    0x00CF_9300_0000_FFFF,
-    0x00CF_F300_0000_FFFF,
-    0x00AF_FB00_0000_FFFF,
-    0,
-    0,
-];
-const USER_DATA: u64 = 0x23;
-const USER_CODE: u64 = 0x2B;
-const TASK: u16 = 0x30;
-/// Type of a descriptor: an available 64-bit TSS, present (SDM Vol. 3A, 8.2.3).
-const TASK_TYPE: u64 = 0x89;
 
 const STACK_SIZE: usize = 16 << 10;
 
 #[repr(C, align(16))]
 struct Stack([u8; STACK_SIZE]);
 
-/// A task-state segment (SDM Vol. 3A, figure 8-11): of its fields, the stack of ring 0 and the first
-/// interrupt stack are used.
-#[repr(C, packed)]
-struct Task {
-    reserved: u32,
-    ring_0: u64,
-    others: [u64; 3],
-    interrupt_stack: u64,
-    rest: [u8; 60],
-}
-
-static mut SEGMENT_TABLE: Segments = SEGMENTS;
-static mut STATE: Task =
-    Task { reserved: 0, ring_0: 0, others: [0; 3], interrupt_stack: 0, rest: [0; 60] };
 /// For ring 0, for interrupts, and for user code.
 static mut STACKS: [Stack; 3] = [const { Stack([0; STACK_SIZE]) }; 3];
 
@@ -54,18 +22,8 @@ fn top(index: usize) -> u64 {
 
 /// Gives the first processor a task, and with it stacks.
 fn load_task() {
-    let state = &raw mut STATE as u64;
-    let limit = size_of::<Task>() as u64 - 1;
-    let low = limit | (state & 0xFF_FFFF) << 16 | TASK_TYPE << 40 | (state >> 24 & 0xFF) << 56;
-    // SAFETY: one processor does this, once; the kernel's segments stay what they are.
-    unsafe {
-        STATE.ring_0 = top(0);
-        STATE.interrupt_stack = top(1);
-        SEGMENT_TABLE[6] = low;
-        SEGMENT_TABLE[7] = state >> 32;
-        cpu::load_global_table(&TablePointer::to(&raw const SEGMENT_TABLE));
-        asm!("ltr {:x}", in(reg) TASK, options(nostack, preserves_flags));
-    }
+    // SAFETY: one processor does this, once, and the stacks are for nothing else.
+    unsafe { task::load(top(0), top(1)) };
 }
 
 /// A breakpoint on the frame that the delivery of #DB itself writes, always in the same place, as the
