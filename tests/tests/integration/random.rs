@@ -58,6 +58,11 @@ fn run(name: &str, operations: u64, seed: u64) -> Result<()> {
         for step in (0..operations).step_by(STEP) {
             guest.wait_for(&format!("random: seed {seed}: {step} of "))?;
         }
+        guest.wait_for(&format!("random: seed {seed}: "))?;
+        let bytes = guest.wait_for(" instructions of random bytes")?;
+        let bytes = bytes.trim_end_matches(" instructions of random bytes").rsplit(' ').next();
+        let bytes: u64 = bytes.unwrap_or_default().parse()?;
+        ensure!(bytes >= operations / 20, "{bytes} instructions of random bytes");
         guest
             .wait_for(&format!("random: seed {seed}: {operations} operations, "))
             .with_context(|| format!("seed {seed}; again by: cargo xtask fuzz --seed {seed}"))?;

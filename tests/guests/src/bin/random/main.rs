@@ -1,11 +1,12 @@
 //! Does whatever comes to its mind, out of a seed: CPUID, MSRs, ports, devices' registers, memory that is not there, control and
-//! debug registers, interrupts to itself, instructions that it may not have. Nothing of it may hurt anybody else, and none may
-//! end the guest: what ends it is left out.
+//! debug registers, interrupts to itself, instructions that it may not have, and instructions of any bytes. Nothing of it may
+//! hurt anybody else, and none may end the guest: what ends it is left out.
 //!
 //! Command line: `seed=N`, `ops=N`. The same seed does the same again.
 #![no_std]
 #![no_main]
 
+mod bytes;
 mod operations;
 
 use bulkhead_guests::boot::BootParams;
@@ -14,6 +15,7 @@ use bulkhead_guests::fault::expect_fault;
 use bulkhead_guests::footing::Footing;
 use bulkhead_guests::interrupts::{self, vector};
 use bulkhead_guests::{entry, power, println};
+use core::sync::atomic::Ordering;
 use operations::{OPERATIONS, Place};
 
 entry!(main);
@@ -83,6 +85,8 @@ fn main(boot: &BootParams) -> ! {
         footing.restore();
         faults += u64::from(fault.is_some());
     }
+    let bytes = bytes::INSTRUCTIONS.load(Ordering::SeqCst);
+    println!("random: seed {seed}: {bytes} instructions of random bytes");
     println!(
         "random: seed {seed}: {operations} operations, {faults} faults, next {:x}",
         random.any()

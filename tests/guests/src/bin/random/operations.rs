@@ -1,6 +1,6 @@
 //! The operations, each with numbers out of the seed.
 
-use super::Random;
+use super::{Random, bytes};
 use bulkhead_guests::cpu::{self, cpuid, rdmsr, wrmsr};
 use bulkhead_guests::{apic, interrupts, port};
 use core::arch::asm;
@@ -35,6 +35,7 @@ pub const OPERATIONS: &[Operation] = &[
     command,
     interrupts_on,
     privileged,
+    bytes::run,
 ];
 
 fn identify(random: &mut Random, _: &Place) {
