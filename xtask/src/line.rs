@@ -10,7 +10,7 @@ const REMEMBERED: usize = 50;
 const SIGN_IN: &str = "sign-in";
 
 /// The hypervisor's commands, and whether a guest's name comes next.
-pub const COMMANDS: [(&str, bool); 26] = [
+pub const COMMANDS: [(&str, bool); 27] = [
     ("attach", true),
     ("audit", false),
     ("define", true),
@@ -22,6 +22,7 @@ pub const COMMANDS: [(&str, bool); 26] = [
     ("info", true),
     ("inventory", false),
     ("list", false),
+    ("log", false),
     ("memory", false),
     ("pause", true),
     ("plan", false),

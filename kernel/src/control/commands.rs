@@ -121,6 +121,8 @@ pub enum Command<'a> {
     Define(Define<'a>),
     /// Who has what of the machine is shown.
     Plan,
+    /// The newest lines of the log are shown.
+    Log,
     /// What of the hypervisor's memory is in use is shown.
     Memory,
     /// The audit trail is shown, as far as it was not.
@@ -147,6 +149,7 @@ impl Command<'_> {
             | Self::Inventory(_)
             | Self::Top(_)
             | Self::Plan
+            | Self::Log
             | Self::Memory
             | Self::Audit => Some(Role::Viewer),
             Self::Order(order, _) => Some(order.role()),
@@ -171,7 +174,7 @@ pub enum Form {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
-     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, dump NAME, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan, memory, audit, \
+     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, dump NAME, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan, log, memory, audit, \
      sign-in NAME PASSWORD, sign-out, who, power-off [--now], help";
 
 /// Why a line is no command.
@@ -267,6 +270,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             Define::parse(words.skip(1)).map(Command::Define).ok_or(NoCommand::Define)
         }
+        b"log" => alone("log", Command::Log),
         b"plan" => alone("plan", Command::Plan),
         b"memory" => alone("memory", Command::Memory),
         b"audit" => alone("audit", Command::Audit),
@@ -357,6 +361,7 @@ mod tests {
         let define = Define { name: "one", cores: None, memory: Some(4 << 20) };
         assert_eq!(parse(b" define one --memory 4MiB"), Ok(Command::Define(define)));
         assert_eq!(parse(b"dump one"), Ok(Command::Dump("one")));
+        assert_eq!(parse(b"log"), Ok(Command::Log));
         assert_eq!(parse(b"plan"), Ok(Command::Plan));
         assert_eq!(parse(b"memory"), Ok(Command::Memory));
         assert_eq!(parse(b"audit"), Ok(Command::Audit));
@@ -395,7 +400,9 @@ mod tests {
         for line in ["attach a", "sign-in a b", "sign-out", "who", "help"] {
             assert!(free(line), "{line}");
         }
-        for line in ["list", "inventory", "top", "plan", "memory", "audit", "info a", "exits a"] {
+        for line in
+            ["list", "inventory", "top", "plan", "log", "memory", "audit", "info a", "exits a"]
+        {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Viewer), "{line}");
         }
         for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {

@@ -5,6 +5,7 @@ use super::commands::Form;
 use super::dump::Dump;
 use super::guest::Guest;
 use super::inventory::{self, Columns};
+use super::recall::Recall;
 use super::top::Top;
 use alloc::boxed::Box;
 
@@ -38,6 +39,8 @@ pub enum Rest {
     Top(Top),
     /// What is in the memory of one.
     Dump(Box<Dump>),
+    /// What the log has said.
+    Recall(Recall),
 }
 
 impl Rest {
@@ -47,6 +50,7 @@ impl Rest {
             Self::Listing(listing) => listing.step(guests, attached),
             Self::Top(top) => top.step(guests),
             Self::Dump(dump) => dump.step(guests),
+            Self::Recall(recall) => recall.step(),
         }
     }
 }

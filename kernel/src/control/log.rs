@@ -4,6 +4,7 @@
 //! queued, and the service core gives the port what it takes, the log first. Lines of a panic are
 //! written at once at any time.
 
+use super::kept::{Kept, LONGEST};
 use super::wire::{self, MARK, Speaker, Wire};
 use crate::device::queue::ByteQueue;
 use core::fmt::{self, Write};
@@ -36,10 +37,16 @@ struct Output {
     wire: Wire,
     /// What of the log is not on the wire yet, once the service core serves.
     queue: Option<ByteQueue>,
+    kept: Kept,
 }
 
-static OUTPUT: Mutex<Output> =
-    Mutex::new(Output { serial: None, screen: None, wire: Wire::new(), queue: None });
+static OUTPUT: Mutex<Output> = Mutex::new(Output {
+    serial: None,
+    screen: None,
+    wire: Wire::new(),
+    queue: None,
+    kept: Kept::new(),
+});
 /// Ticks of the TSC when the log began, and in a microsecond once that is known.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 static TICKS_PER_MICROSECOND: AtomicU64 = AtomicU64::new(0);
@@ -85,6 +92,7 @@ impl Output {
 
     /// Writes a byte of the log.
     fn put(&mut self, byte: u8) {
+        self.kept.push(byte);
         if let Some(queue) = &mut self.queue {
             if queue.push(byte) {
                 return;
@@ -188,6 +196,16 @@ pub fn add_screen(screen: &'static mut Screen) {
 /// Lets the log's times be seconds.
 pub fn set_rate(tsc_hz: u64) {
     TICKS_PER_MICROSECOND.store(tsc_hz / 1_000_000, Ordering::Relaxed);
+}
+
+/// How many bytes the log has had in all.
+pub fn written() -> u64 {
+    OUTPUT.lock().kept.written()
+}
+
+/// The first line that is kept of the log from the byte number `from` on: see [`Kept::line`].
+pub fn kept_line(from: u64, into: &mut [u8; LONGEST]) -> Option<(usize, u64)> {
+    OUTPUT.lock().kept.line(from, into)
 }
 
 /// Microseconds since the log began; 0 until the TSC's rate is known.

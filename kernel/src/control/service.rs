@@ -19,6 +19,7 @@ use super::log as console;
 use super::panic;
 use super::plan::Definition;
 use super::port;
+use super::recall::Recall;
 use super::session::{Channel, Session, Sessions};
 use super::top::Top;
 use crate::arch::power::SoftOff;
@@ -198,6 +199,7 @@ impl Service {
             Command::List(form) => self.list(channel, What::List, form),
             Command::Inventory(form) => self.list(channel, What::Inventory, form),
             Command::Memory => self.memory(),
+            Command::Log => self.sessions[channel].rest = Some(Rest::Recall(Recall::new())),
             Command::Dump(name) => self.dump(channel, name),
             Command::Plan => self.say_plan(),
             Command::Top(form) => {

@@ -132,6 +132,9 @@ fn commanded(name: &str, second_port: bool) -> Result<()> {
     ensure!(said == "guest two goes on", "{said}");
     let exits = machine.done(&["exits", "one"])?;
     ensure!(exits.contains(" I/O instruction "), "{exits}");
+    let log = machine.done(&["log"])?;
+    ensure!(log.contains("] guest two: starting on core 2\n"), "{log}");
+    ensure!(!log.contains("console: guest two goes on"), "an answer: {log}");
     machine.done(&["attach", "two"])?;
     machine.console.wait_for("input goes to guest two: told so by control\r\n")?;
     machine.console.send("hello\r")?;
