@@ -12,6 +12,12 @@ pub struct Kept {
     written: u64,
 }
 
+impl Default for Kept {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Kept {
     /// Before the first.
     pub const fn new() -> Self {

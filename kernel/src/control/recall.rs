@@ -14,8 +14,8 @@ pub struct Recall {
 }
 
 impl Recall {
-    /// The lines up to now.
-    pub fn new() -> Self {
+    /// The lines up to now, none of them said.
+    pub fn up_to_now() -> Self {
         Self { next: 0, end: console::written() }
     }
 

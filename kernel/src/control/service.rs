@@ -199,7 +199,7 @@ impl Service {
             Command::List(form) => self.list(channel, What::List, form),
             Command::Inventory(form) => self.list(channel, What::Inventory, form),
             Command::Memory => self.memory(),
-            Command::Log => self.sessions[channel].rest = Some(Rest::Recall(Recall::new())),
+            Command::Log => self.sessions[channel].rest = Some(Rest::Recall(Recall::up_to_now())),
             Command::Dump(name) => self.dump(channel, name),
             Command::Plan => self.say_plan(),
             Command::Top(form) => {

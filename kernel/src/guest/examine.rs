@@ -35,10 +35,10 @@ pub enum Answer {
 }
 
 /// What a look for a piece of memory that is not all zero has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// It is this.
-    Found(Piece),
+    Found(Box<Piece>),
     /// There is none before this address. It is not looked for any longer at a time.
     NoneBefore(u64),
     /// There is no more memory; it ends before this address.
@@ -63,7 +63,7 @@ pub fn scan(memory: &impl GuestMemory, layout: RamLayout, from: u64) -> Scan {
         // Without vector registers, words at a time.
         let (words, _) = bytes.as_chunks::<8>();
         if words.iter().any(|word| u64::from_ne_bytes(*word) != 0) {
-            return Scan::Found(Piece { at, bytes });
+            return Scan::Found(Piece { at, bytes }.into());
         }
         at = at.saturating_add(PIECE as u64);
     }
