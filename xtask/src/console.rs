@@ -1,7 +1,9 @@
-//! Reading the hypervisor's log. Lines that mean something begin with a mark, but for the one that
-//! says who gets what is typed.
+//! Reading the hypervisor's log. Lines that mean something begin with a mark, but for those that
+//! say who gets what is typed, and what has become of a guest.
 
 use bulkhead_manifest::limits;
+
+use crate::states::{self, News};
 
 /// ASCII's record separator begins a line for tools; the hypervisor takes the byte out of what
 /// guests write. Terminals show nothing for it.
@@ -30,6 +32,8 @@ pub enum Event {
     },
     /// What is typed goes to the guest of this name from now on.
     Input(String),
+    /// Something is said of the guest of this name.
+    Guest(String, News),
 }
 
 /// Finds events in the log, whatever pieces it comes in.
@@ -65,7 +69,11 @@ fn event(line: &[u8]) -> Option<Event> {
     let line = String::from_utf8_lossy(line);
     let line = line.trim_end_matches('\r');
     if let Some(text) = text(line) {
-        return input(text);
+        let guest = || {
+            let (name, news) = states::news(text)?;
+            Some(Event::Guest(name.to_string(), news))
+        };
+        return input(text).or_else(guest);
     }
     let line = line.strip_prefix(MARK)?;
     if let Some(rest) = line.strip_prefix("bulkhead: ") {

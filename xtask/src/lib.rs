@@ -24,6 +24,7 @@ pub mod plan;
 pub mod process;
 pub mod progress;
 pub mod session;
+pub mod states;
 pub mod symbols;
 pub mod terminal;
 pub mod testing;

@@ -1,6 +1,5 @@
 //! The user's terminal connected to a running machine.
 
-use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -16,6 +15,7 @@ use crate::channels::{Channel, Channels, SWITCH, Said};
 use crate::console::{Event, Watcher};
 use crate::emulator::{Emulator, Read};
 use crate::keys::{Action, Keys};
+use crate::states::{State, States};
 use crate::symbols::Symbols;
 use crate::terminal::RawTerminal;
 use crate::view::{Shown, View};
@@ -86,9 +86,9 @@ pub fn attach(
         channels: Channels::default(),
         watcher: Watcher::default(),
         keys: Keys::new(guests.clone()),
-        view: View::new(guests, terminal.is_some() && std::io::stdout().is_terminal()),
+        view: View::new(guests.clone(), terminal.is_some() && std::io::stdout().is_terminal()),
         input: 0,
-        paused: BTreeSet::new(),
+        states: States::new(guests),
         interactive: terminal.is_some(),
         input_open: true,
         pending: Vec::new(),
@@ -110,8 +110,7 @@ struct Session<'a> {
     view: View,
     /// The guest that gets what is typed.
     input: usize,
-    /// Guests that were paused last, rather than resumed.
-    paused: BTreeSet<usize>,
+    states: States,
     keys: Keys,
     interactive: bool,
     input_open: bool,
@@ -201,11 +200,8 @@ impl Session<'_> {
                 Action::Log => show(&self.view.switch(Shown::Log))?,
                 Action::All => show(&self.view.switch(Shown::All))?,
                 Action::Pause => {
-                    let resume = self.paused.remove(&self.input);
-                    if !resume {
-                        self.paused.insert(self.input);
-                    }
-                    self.order(if resume { "resume" } else { "pause" })?;
+                    let paused = self.states.state(self.input) == Some(State::Paused);
+                    self.order(if paused { "resume" } else { "pause" })?;
                 }
                 Action::Stop => self.order("stop")?,
                 Action::Line => show(self.line().as_bytes())?,
@@ -287,7 +283,8 @@ impl Session<'_> {
         for said in self.channels.feed(&bytes) {
             let outcome = match said.channel {
                 Channel::Log => self.said_by_log(said)?,
-                Channel::Guest(_) => {
+                Channel::Guest(ref name) => {
+                    self.states.has_spoken(name);
                     show(&self.view.say(&said))?;
                     None
                 }
@@ -338,6 +335,7 @@ impl Session<'_> {
                     self.input = guest;
                 }
             }
+            Event::Guest(name, news) => self.states.heed(&name, news),
             Event::Refused(_) => return Ok(Some(Outcome::Refused)),
             Event::Stopped { powered_off, faulted } => {
                 let panicked = self.panicked;
