@@ -4,6 +4,39 @@ use crate::line::{Edit, Line};
 
 /// Ctrl-], as in telnet: hardly any program in a guest uses it.
 pub const ESCAPE: u8 = 0x1d;
+/// Begins the sequences of the arrows and of their like.
+const ESC: u8 = 0x1b;
+
+/// The keys of the prompt, and what they do.
+pub const HELP: [(&str, &str); 10] = [
+    ("q", "end the machine and leave"),
+    ("c", "back to the guest (Enter does the same)"),
+    ("1 to 9", "show this guest's console, and type to it"),
+    ("n, Tab", "the same with the next guest"),
+    ("l", "show the hypervisor's log"),
+    ("a", "show the lines of all, the guest's name before them"),
+    ("p", "pause the guest, or let it go on"),
+    ("s", "stop the guest"),
+    (":", "give the hypervisor a command: help shows which there are"),
+    ("Ctrl-]", "send Ctrl-] to the guest"),
+];
+
+/// Which way to look in what was said before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scroll {
+    /// A line back.
+    Up,
+    /// A line on.
+    Down,
+    /// A page back.
+    PageUp,
+    /// A page on.
+    PageDown,
+    /// To the first line that is kept.
+    Top,
+    /// To what is said now.
+    Bottom,
+}
 
 /// What follows from keys.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +65,8 @@ pub enum Action {
     Choices(Vec<String>),
     /// Give the hypervisor this command.
     Command(Vec<u8>),
+    /// Show what was said before; the prompt stays.
+    Scroll(Scroll),
     /// Explain the keys of the prompt.
     Help,
     /// End the run.
@@ -58,6 +93,11 @@ impl Keys {
     /// Whether the prompt is being shown, or a command typed.
     pub fn prompting(&self) -> bool {
         self.prompting || self.typing
+    }
+
+    /// Whether a command is typed.
+    pub fn typing(&self) -> bool {
+        self.typing
     }
 
     /// Shows the prompt again.
@@ -89,10 +129,18 @@ impl Keys {
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut guest = Vec::new();
-        for &byte in bytes {
+        let mut left = bytes.iter();
+        while let Some(&byte) = left.next() {
             if self.typing {
                 actions.extend(self.type_line(byte));
             } else if self.prompting {
+                if byte == ESC
+                    && let Some((length, scroll)) = sequence(left.as_slice())
+                {
+                    left = left.as_slice()[length..].iter();
+                    actions.extend(scroll.map(Action::Scroll));
+                    continue;
+                }
                 let action = match byte {
                     b'q' | b'Q' => Action::Quit,
                     b'1'..=b'9' => Action::Guest(usize::from(byte - b'1')),
@@ -111,7 +159,7 @@ impl Keys {
                         actions.push(Action::Continue);
                         Action::Send(vec![ESCAPE])
                     }
-                    b'c' | b'C' | b'\r' | b'\n' | 0x1b => Action::Continue,
+                    b'c' | b'C' | b'\r' | b'\n' | ESC => Action::Continue,
                     _ => Action::Help,
                 };
                 self.prompting = action == Action::Help;
@@ -131,6 +179,24 @@ impl Keys {
         }
         actions
     }
+}
+
+/// What follows ESC, if that is not the key itself: a terminal sends a sequence in one piece (ECMA-48, 5.4). Gives its
+/// length, and the way that its key leads.
+fn sequence(rest: &[u8]) -> Option<(usize, Option<Scroll>)> {
+    let (b'[' | b'O', rest) = rest.split_first()? else { return None };
+    let end = rest.iter().position(|byte| (0x40..=0x7E).contains(byte));
+    let length = end.map_or(rest.len(), |end| end + 1);
+    let scroll = match &rest[..length] {
+        b"A" => Some(Scroll::Up),
+        b"B" => Some(Scroll::Down),
+        b"5~" => Some(Scroll::PageUp),
+        b"6~" => Some(Scroll::PageDown),
+        b"H" | b"1~" => Some(Scroll::Top),
+        b"F" | b"4~" => Some(Scroll::Bottom),
+        _ => None,
+    };
+    Some((1 + length, scroll))
 }
 
 #[cfg(test)]
@@ -172,6 +238,19 @@ mod tests {
         let mut keys = Keys::default();
         assert_eq!(keys.feed(b"\x1d0"), [Action::Prompt, Action::Help]);
         assert!(keys.prompting());
+    }
+
+    #[test]
+    fn the_prompt_stays_while_one_looks_back() {
+        let mut keys = Keys::default();
+        let scroll = |way| Action::Scroll(way);
+        assert_eq!(keys.feed(b"\x1d\x1b[5~"), [Action::Prompt, scroll(Scroll::PageUp)]);
+        assert_eq!(keys.feed(b"\x1bOA\x1b[4~"), [scroll(Scroll::Up), scroll(Scroll::Bottom)]);
+        // Others do nothing, and none of their bytes is another key.
+        assert_eq!(keys.feed(b"\x1b[1;5q\x1b[1;"), []);
+        assert!(keys.prompting());
+        assert_eq!(keys.feed(b"\x1b"), [Action::Continue]);
+        assert_eq!(keys.feed(b"\x1b[5~"), [Action::Send(b"\x1b[5~".to_vec())]);
     }
 
     #[test]

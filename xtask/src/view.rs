@@ -99,18 +99,13 @@ impl View {
     }
 
     /// The guest with this place in the manifest.
-    pub fn name(&self, guest: usize) -> Option<&str> {
+    fn name(&self, guest: usize) -> Option<&str> {
         self.guests.get(guest).map(|guest| guest.name.as_str())
     }
 
     /// The place of a guest in the manifest.
-    pub fn place(&self, name: &str) -> Option<usize> {
+    fn place(&self, name: &str) -> Option<usize> {
         self.guests.iter().position(|guest| guest.name == name)
-    }
-
-    /// How many guests there are.
-    pub fn count(&self) -> usize {
-        self.guests.len()
     }
 
     /// Takes what somebody said. Gives what is to be shown of it.

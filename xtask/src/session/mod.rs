@@ -1,35 +1,27 @@
 //! The user's terminal connected to a running machine.
 
-use std::io::{IsTerminal, Write};
+mod display;
+mod plain;
+mod signals;
+
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::channels::{Channel, Channels, SWITCH, Said};
 use crate::console::{Event, Watcher};
 use crate::emulator::{Emulator, Read};
-use crate::keys::{Action, Keys};
-use crate::states::{State, States};
+use crate::keys::Action;
+use crate::states::State;
 use crate::symbols::Symbols;
 use crate::terminal::RawTerminal;
-use crate::view::{Shown, View};
-
-const HELP: &str = "\r\n  q       end the machine and leave\
-                    \r\n  c       back to the guest (Enter does the same)\
-                    \r\n  1 to 9  show this guest's console, and type to it\
-                    \r\n  n, Tab  the same with the next guest\
-                    \r\n  l       show the hypervisor's log\
-                    \r\n  a       show the lines of all, the guest's name before them\
-                    \r\n  p       pause the guest, or let it go on\
-                    \r\n  s       stop the guest\
-                    \r\n  :       give the hypervisor a command: help shows which there are\
-                    \r\n  Ctrl-]  send Ctrl-] to the guest";
+use crate::view::Shown;
+pub use display::{Display, Model};
+use plain::Plain;
+use signals::Signals;
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,20 +73,21 @@ pub fn attach(
         };
         eprint!("The keys go to {guest} now; Ctrl-] leads out.\r\n");
     }
+    let on_terminal = terminal.is_some() && std::io::stdout().is_terminal();
+    let display = Box::new(Plain::new(guests.clone(), on_terminal));
     let mut session = Session {
         symbols,
         channels: Channels::default(),
         watcher: Watcher::default(),
-        keys: Keys::new(guests.clone()),
-        view: View::new(guests.clone(), terminal.is_some() && std::io::stdout().is_terminal()),
-        input: 0,
-        states: States::new(guests),
+        model: Model::new(guests),
+        display,
         interactive: terminal.is_some(),
         input_open: true,
         pending: Vec::new(),
         panicked: false,
     };
     let outcome = session.run(emulator, &signals);
+    session.display.leave(&session.model)?;
     if matches!(outcome, Ok(Outcome::Stopped { .. })) {
         // The hypervisor powers the machine off after its last line.
         emulator.wait(Duration::from_millis(500));
@@ -107,11 +100,8 @@ struct Session<'a> {
     symbols: &'a mut Symbols,
     channels: Channels,
     watcher: Watcher,
-    view: View,
-    /// The guest that gets what is typed.
-    input: usize,
-    states: States,
-    keys: Keys,
+    model: Model,
+    display: Box<dyn Display>,
     interactive: bool,
     input_open: bool,
     /// Typed, but not yet taken by the emulator.
@@ -123,8 +113,10 @@ impl Session<'_> {
     fn run(&mut self, emulator: &mut Emulator, signals: &Signals) -> Result<Outcome> {
         let input = std::io::stdin();
         loop {
-            let wanted_of_serial = match (self.keys.prompting(), self.pending.is_empty()) {
-                // While the prompt is shown the guest's output waits, and so does the machine.
+            let until_drawn = self.display.draw(&self.model)?;
+            let until_drawn = until_drawn.map(Timespec::try_from).transpose()?;
+            let wanted_of_serial = match (self.output_waits(), self.pending.is_empty()) {
+                // The guest's output waits, and so does the machine.
                 (true, _) => PollFlags::empty(),
                 (false, true) => PollFlags::IN,
                 (false, false) => PollFlags::IN | PollFlags::OUT,
@@ -135,17 +127,21 @@ impl Session<'_> {
             let wanted_of_input = if ask_input { PollFlags::IN } else { PollFlags::empty() };
             let mut polled = [
                 PollFd::from_borrowed_fd(emulator.serial().as_fd(), wanted_of_serial),
-                PollFd::from_borrowed_fd(signals.pipe.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(signals.file(), PollFlags::IN),
                 PollFd::from_borrowed_fd(input.as_fd(), wanted_of_input),
             ];
             // A closed input is reported whether asked for or not: leave it out then.
             let count = if ask_input { 3 } else { 2 };
-            match poll(&mut polled[..count], None) {
+            match poll(&mut polled[..count], until_drawn.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("waiting for input"),
             }
             let ready = [0, 1, 2].map(|at: usize| at < count && !polled[at].revents().is_empty());
             let can_write = polled[0].revents().contains(PollFlags::OUT);
+            // In this order: what is asked first makes the file with signals wait again.
+            if signals.resized() {
+                self.display.resized()?;
+            }
             if let Some(signal) = signals.caught() {
                 return Ok(Outcome::Signal(signal));
             }
@@ -156,14 +152,17 @@ impl Session<'_> {
             if ready[2] && self.typed(&input)? {
                 return Ok(Outcome::Quit);
             }
-            let serial_waits = self.keys.prompting();
             if ready[0]
-                && !serial_waits
+                && !self.output_waits()
                 && let Some(outcome) = self.said(emulator)?
             {
                 return Ok(outcome);
             }
         }
+    }
+
+    fn output_waits(&self) -> bool {
+        self.display.holds_output() && self.model.keys.prompting()
     }
 
     /// Takes what was typed. Returns whether the user wants to quit.
@@ -183,74 +182,64 @@ impl Session<'_> {
             self.pending.extend_from_slice(&bytes[..length]);
             return Ok(false);
         }
-        for action in self.keys.feed(&bytes[..length]) {
-            match action {
-                Action::Send(bytes) => {
-                    for byte in bytes {
-                        // Twice, it is for the guest.
-                        let times = if byte == SWITCH { 2 } else { 1 };
-                        self.pending.extend(std::iter::repeat_n(byte, times));
-                    }
+        for action in self.model.keys.feed(&bytes[..length]) {
+            match &action {
+                Action::Send(bytes) => self.send(bytes),
+                Action::Guest(guest) => self.show_guest(*guest)?,
+                Action::Next => {
+                    self.show_guest((self.model.input + 1) % self.model.states.count().max(1))?;
                 }
-                Action::Prompt => show(self.prompt().as_bytes())?,
-                Action::Help => show(format!("{HELP}{}", self.prompt()).as_bytes())?,
-                Action::Continue => show(b"\r\n")?,
-                Action::Guest(guest) => self.show_guest(guest)?,
-                Action::Next => self.show_guest((self.input + 1) % self.view.count().max(1))?,
-                Action::Log => show(&self.view.switch(Shown::Log))?,
-                Action::All => show(&self.view.switch(Shown::All))?,
+                Action::Log => self.display.switch(Shown::Log)?,
+                Action::All => self.display.switch(Shown::All)?,
                 Action::Pause => {
-                    let paused = self.states.state(self.input) == Some(State::Paused);
-                    self.order(if paused { "resume" } else { "pause" })?;
+                    let paused = self.model.states.state(self.model.input) == Some(State::Paused);
+                    self.order(if paused { "resume" } else { "pause" });
                 }
-                Action::Stop => self.order("stop")?,
-                Action::Line => show(self.line().as_bytes())?,
-                Action::Choices(words) => {
-                    show(format!("\r\n  {}\r\n{}", words.join("  "), self.line()).as_bytes())?;
-                }
-                Action::Command(command) => {
-                    self.command(&command);
-                    show(b"\r\n")?;
-                }
-                Action::Quit => {
-                    show(b"\r\n")?;
-                    return Ok(true);
-                }
+                Action::Stop => self.order("stop"),
+                Action::Command(command) => self.command(command),
+                Action::Prompt
+                | Action::Help
+                | Action::Continue
+                | Action::Line
+                | Action::Choices(_)
+                | Action::Scroll(_)
+                | Action::Quit => {}
+            }
+            self.display.acted(&self.model, &action)?;
+            if action == Action::Quit {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The prompt; it names the guest where there are several.
-    fn prompt(&self) -> String {
-        let keys = match self.view.name(self.input) {
-            Some(name) if self.view.count() > 1 => format!("keys go to {name}; "),
-            _ => String::new(),
-        };
-        format!("\r\n[bulkhead: {keys}q quit, c continue, ? help] ")
+    /// Sends bytes to the guest that gets what is typed.
+    fn send(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            // Twice, it is for the guest.
+            let times = if byte == SWITCH { 2 } else { 1 };
+            self.pending.extend(std::iter::repeat_n(byte, times));
+        }
     }
 
     /// Shows a guest's console, and lets it have what is typed.
     fn show_guest(&mut self, guest: usize) -> Result<()> {
-        let Some(name) = self.view.name(guest) else {
-            let count = self.view.count();
-            let there = format!("\r\nthere are {count} guests: 1 to {count}{}", self.prompt());
-            self.keys.prompt_again();
-            return show(there.as_bytes());
+        let Some(name) = self.model.states.name(guest) else {
+            self.model.keys.prompt_again();
+            return self.display.no_such_guest(&self.model);
         };
         let attach = format!("attach {name}");
         self.command(attach.as_bytes());
-        self.input = guest;
-        show(&self.view.switch(Shown::Guest(guest)))
+        self.model.input = guest;
+        self.display.switch(Shown::Guest(guest))
     }
 
     /// Has something done to the guest that gets what is typed. The log has the answer.
-    fn order(&mut self, order: &str) -> Result<()> {
-        if let Some(name) = self.view.name(self.input) {
+    fn order(&mut self, order: &str) {
+        if let Some(name) = self.model.input_name() {
             let order = format!("{order} {name}");
             self.command(order.as_bytes());
         }
-        show(b"\r\n")
     }
 
     /// Gives the hypervisor a command. The log has the answer.
@@ -260,19 +249,14 @@ impl Session<'_> {
         self.pending.push(b'\r');
     }
 
-    /// The command that is typed, in place of what was there of it.
-    fn line(&self) -> String {
-        format!("\r\x1b[K[bulkhead] {}", self.keys.line())
-    }
-
     /// Shows what the machine says. Returns the outcome when that is decided.
     fn said(&mut self, emulator: &mut Emulator) -> Result<Option<Outcome>> {
         let bytes = match emulator.read(Duration::from_millis(1))? {
             Read::Bytes(bytes) => bytes,
             Read::Silence => return Ok(None),
             Read::Ended => {
-                show(&self.view.finish())?;
-                show(b"\n")?;
+                self.display.finish(&self.model)?;
+                self.display.remark("")?;
                 let outcome = match self.watcher.finish() {
                     Some(event) => self.heed(event)?,
                     None => None,
@@ -281,11 +265,15 @@ impl Session<'_> {
             }
         };
         for said in self.channels.feed(&bytes) {
-            let outcome = match said.channel {
+            let outcome = match &said.channel {
                 Channel::Log => self.said_by_log(said)?,
-                Channel::Guest(ref name) => {
-                    self.states.has_spoken(name);
-                    show(&self.view.say(&said))?;
+                Channel::Guest(name) => {
+                    self.model.states.has_spoken(name);
+                    let answer = self.display.say(&self.model, &said)?;
+                    // A guest that does not get what is typed cannot have it.
+                    if self.model.input_name() == Some(name) {
+                        self.send(&answer);
+                    }
                     None
                 }
             };
@@ -302,17 +290,17 @@ impl Session<'_> {
         let mut shown = 0;
         for (end, event) in self.watcher.feed(&bytes) {
             said.bytes = bytes[shown..end].to_vec();
-            show(&self.view.say(&said))?;
+            self.display.say(&self.model, &said)?;
             said.breaks_line = false;
             shown = end;
             let outcome = self.heed(event)?;
             if outcome.is_some() {
-                show(&self.view.finish())?;
+                self.display.finish(&self.model)?;
                 return Ok(outcome);
             }
         }
         said.bytes = bytes[shown..].to_vec();
-        show(&self.view.say(&said))?;
+        self.display.say(&self.model, &said)?;
         Ok(None)
     }
 
@@ -323,19 +311,20 @@ impl Session<'_> {
             Event::Panic(_) => self.panicked = true,
             Event::Backtrace(address) => {
                 for line in self.symbols.describe(address) {
-                    show(format!("      {line}\n").as_bytes())?;
+                    self.display.remark(&format!("      {line}"))?;
                 }
             }
             Event::Input(name) => {
-                if let Some(guest) = self.view.place(&name).filter(|&guest| guest != self.input) {
+                let Some(guest) = self.model.states.place(&name) else { return Ok(None) };
+                if guest != self.model.input {
                     // The guest that is shown has stopped: the keys go where they can be seen.
-                    if self.view.shown() == Shown::Guest(self.input) {
-                        self.view.follow(guest);
+                    if self.display.shown() == Shown::Guest(self.model.input) {
+                        self.display.follow(guest)?;
                     }
-                    self.input = guest;
+                    self.model.input = guest;
                 }
             }
-            Event::Guest(name, news) => self.states.heed(&name, news),
+            Event::Guest(name, news) => self.model.states.heed(&name, news),
             Event::Refused(_) => return Ok(Some(Outcome::Refused)),
             Event::Stopped { powered_off, faulted } => {
                 let panicked = self.panicked;
@@ -343,49 +332,6 @@ impl Session<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-fn show(bytes: &[u8]) -> Result<()> {
-    let mut output = std::io::stdout().lock();
-    output.write_all(bytes).and_then(|()| output.flush()).context("writing to standard output")
-}
-
-/// Signals that end xtask, caught so that the terminal is restored first.
-struct Signals {
-    /// Readable once a signal has come.
-    pipe: UnixStream,
-    number: Arc<AtomicUsize>,
-    registered: Vec<signal_hook::SigId>,
-}
-
-impl Signals {
-    fn catch() -> Result<Self> {
-        let (pipe, writer) = UnixStream::pair()?;
-        let number = Arc::new(AtomicUsize::new(0));
-        let mut registered = Vec::new();
-        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
-            let value = usize::try_from(signal)?;
-            let flag = Arc::clone(&number);
-            registered.push(signal_hook::flag::register_usize(signal, flag, value)?);
-            registered.push(signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?);
-        }
-        Ok(Self { pipe, number, registered })
-    }
-
-    fn caught(&self) -> Option<i32> {
-        match self.number.load(Ordering::SeqCst) {
-            0 => None,
-            number => i32::try_from(number).ok(),
-        }
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for id in self.registered.drain(..) {
-            signal_hook::low_level::unregister(id);
-        }
     }
 }
 
