@@ -17,7 +17,7 @@ pub const HELP: [(&str, &str); 10] = [
     ("a", "show the lines of all, the guest's name before them"),
     ("p", "pause the guest, or let it go on"),
     ("s", "stop the guest"),
-    (":", "give the hypervisor a command: help shows which there are"),
+    (":", "give the hypervisor a command; help shows them"),
     ("Ctrl-]", "send Ctrl-] to the guest"),
 ];
 

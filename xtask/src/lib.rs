@@ -23,6 +23,7 @@ pub mod passwords;
 pub mod plan;
 pub mod process;
 pub mod progress;
+pub mod screen;
 pub mod session;
 pub mod states;
 pub mod symbols;

@@ -218,7 +218,9 @@ impl View {
         let line = std::mem::take(&mut self.log_line);
         self.all.push(&line);
         let shown = match self.shown {
-            Shown::Guest(index) => !self.started || self.concerns(&line, index),
+            Shown::Guest(index) => {
+                !self.started || concerns(&String::from_utf8_lossy(&line), self.name(index))
+            }
             Shown::Log | Shown::All | Shown::Stream => true,
         };
         if shown {
@@ -229,32 +231,31 @@ impl View {
             out.extend(line);
         }
     }
+}
 
-    /// Whether a line of the log is shown beside a guest's console: errors, answers to commands, what
-    /// is said of this guest, and what is marked.
-    fn concerns(&self, line: &[u8], guest: usize) -> bool {
-        let line = String::from_utf8_lossy(line);
-        if line.starts_with(console::MARK) {
-            return true;
-        }
-        let Some(text) = console::text(line.trim_end()) else { return false };
-        let plain = text.strip_prefix("warning: ").unwrap_or(text);
-        let of_guest = self.name(guest).is_some_and(|name| {
-            plain
-                .strip_prefix("guest ")
-                .and_then(|rest| rest.strip_prefix(name))
-                .is_some_and(|rest| rest.starts_with(':'))
-        });
-        of_guest
-            || text.starts_with("error: ")
-            || text.starts_with("console: ")
-            || text.starts_with("input goes to guest ")
+/// Whether a line of the log is shown beside the console of a guest of this name: errors, answers to commands, what
+/// is said of this guest, and what is marked.
+pub fn concerns(line: &str, guest: Option<&str>) -> bool {
+    if line.starts_with(console::MARK) {
+        return true;
     }
+    let Some(text) = console::text(line.trim_end()) else { return false };
+    let plain = text.strip_prefix("warning: ").unwrap_or(text);
+    let of_guest = guest.is_some_and(|name| {
+        plain
+            .strip_prefix("guest ")
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.starts_with(':'))
+    });
+    of_guest
+        || text.starts_with("error: ")
+        || text.starts_with("console: ")
+        || text.starts_with("input goes to guest ")
 }
 
 /// A line without control characters and escape sequences (ECMA-48, 5.4 and 5.5): with them a guest
 /// could write over another's name.
-fn plain(line: &[u8]) -> String {
+pub fn plain(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let mut characters = text.chars();
     let mut plain = String::new();

@@ -9,7 +9,7 @@ use clap::Args;
 use xtask::emulator::{self, Emulator, Kind, Machine, Size, Wanted};
 use xtask::hypervisor::{self, Variant};
 use xtask::image::{self, Firmware};
-use xtask::session::{self, Outcome};
+use xtask::session::{self, Outcome, Style};
 use xtask::symbols::Symbols;
 use xtask::toolchain::Toolchain;
 use xtask::{packages, workspace};
@@ -40,6 +40,9 @@ pub struct Run {
     /// Bochs: instructions that make an emulated second
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000_000)]
     ips: u64,
+    /// Plain streams, rather than the whole screen, on a terminal
+    #[arg(long)]
+    plain: bool,
 }
 
 impl Run {
@@ -71,7 +74,8 @@ impl Run {
         let mut symbols = Symbols::open(&hypervisor.symbols)?;
         let mut emulator = Emulator::start(choice.kind, &machine)?;
         let names = manifest.guests().iter().map(|guest| guest.name.clone()).collect();
-        let outcome = session::attach(&mut emulator, &mut symbols, names)?;
+        let style = if self.plain { Style::Plain } else { Style::FullScreen };
+        let outcome = session::attach(&mut emulator, &mut symbols, names, style)?;
         if outcome == Outcome::Vanished {
             let log = workspace::shown(&machine.folder.join("emulator.log"));
             eprintln!("The emulator ended before the guests did; its log is {log}");

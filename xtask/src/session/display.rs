@@ -69,5 +69,5 @@ pub trait Display {
     fn draw(&mut self, model: &Model) -> Result<Option<Duration>>;
 
     /// Goes, and leaves on the terminal what matters beyond the session.
-    fn leave(&mut self, model: &Model) -> Result<()>;
+    fn leave(self: Box<Self>, model: &Model) -> Result<()>;
 }

@@ -13,15 +13,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::channels::{Channel, Channels, SWITCH, Said};
 use crate::console::{Event, Watcher};
-use crate::emulator::{Emulator, Read};
+use crate::emulator::{self, Emulator, Read};
 use crate::keys::Action;
+use crate::screen::Screen;
 use crate::states::State;
 use crate::symbols::Symbols;
 use crate::terminal::RawTerminal;
 use crate::view::Shown;
+use crate::workspace;
 pub use display::{Display, Model};
 use plain::Plain;
 use signals::Signals;
+
+/// Bytes that a user can type ahead of the emulator.
+const MOST_TYPED: usize = 4096;
+/// With so many bytes typed ahead, a guest has no answer of its terminal: it may ask faster than it takes them.
+const MOST_ANSWERED: usize = 256;
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +64,60 @@ impl Outcome {
     }
 }
 
+/// How a session is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// On the whole screen, where there is one.
+    FullScreen,
+    /// As plain streams.
+    Plain,
+}
+
 /// Connects standard input and output to a machine with guests of these names, in the order of the
 /// manifest, until one of them ends it.
 pub fn attach(
     emulator: &mut Emulator,
     symbols: &mut Symbols,
     guests: Vec<String>,
+    style: Style,
 ) -> Result<Outcome> {
     let signals = Signals::catch()?;
     let terminal = RawTerminal::enter()?;
+    let mut session = Session {
+        symbols,
+        channels: Channels::default(),
+        watcher: Watcher::default(),
+        model: Model::new(guests.clone()),
+        display: display(emulator, terminal.as_ref(), guests, style)?,
+        interactive: terminal.is_some(),
+        input_open: true,
+        pending: Vec::new(),
+        panicked: false,
+    };
+    let outcome = session.run(emulator, &signals);
+    let left = session.display.leave(&session.model);
+    if matches!(outcome, Ok(Outcome::Stopped { .. })) {
+        // The hypervisor powers the machine off after its last line.
+        emulator.wait(Duration::from_millis(500));
+    }
+    emulator.kill();
+    let outcome = outcome?;
+    left.map(|()| outcome)
+}
+
+/// The way of showing it that fits what there is.
+fn display(
+    emulator: &Emulator,
+    terminal: Option<&RawTerminal>,
+    guests: Vec<String>,
+    style: Style,
+) -> Result<Box<dyn Display>> {
+    if let (Some(raw), Style::FullScreen) = (terminal, style)
+        && Screen::fits()
+    {
+        let record = workspace::shown(&emulator.folder().join(emulator::RECORD));
+        return Ok(Box::new(Screen::new(raw, guests, record)?));
+    }
     if terminal.is_some() {
         let guest = match guests.as_slice() {
             [first, _, ..] => format!("guest {first}"),
@@ -74,26 +126,7 @@ pub fn attach(
         eprint!("The keys go to {guest} now; Ctrl-] leads out.\r\n");
     }
     let on_terminal = terminal.is_some() && std::io::stdout().is_terminal();
-    let display = Box::new(Plain::new(guests.clone(), on_terminal));
-    let mut session = Session {
-        symbols,
-        channels: Channels::default(),
-        watcher: Watcher::default(),
-        model: Model::new(guests),
-        display,
-        interactive: terminal.is_some(),
-        input_open: true,
-        pending: Vec::new(),
-        panicked: false,
-    };
-    let outcome = session.run(emulator, &signals);
-    session.display.leave(&session.model)?;
-    if matches!(outcome, Ok(Outcome::Stopped { .. })) {
-        // The hypervisor powers the machine off after its last line.
-        emulator.wait(Duration::from_millis(500));
-    }
-    emulator.kill();
-    outcome
+    Ok(Box::new(Plain::new(guests, on_terminal)))
 }
 
 struct Session<'a> {
@@ -121,9 +154,7 @@ impl Session<'_> {
                 (false, true) => PollFlags::IN,
                 (false, false) => PollFlags::IN | PollFlags::OUT,
             };
-            // What is typed next is read only when the emulator has taken what was typed before:
-            // a file on standard input is then read no faster than the guest takes it.
-            let ask_input = self.input_open && self.pending.is_empty();
+            let ask_input = self.input_open && self.pending.len() <= self.most_pending();
             let wanted_of_input = if ask_input { PollFlags::IN } else { PollFlags::empty() };
             let mut polled = [
                 PollFd::from_borrowed_fd(emulator.serial().as_fd(), wanted_of_serial),
@@ -159,6 +190,13 @@ impl Session<'_> {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// With how many bytes that the emulator has not taken more are read.
+    fn most_pending(&self) -> usize {
+        // A file on standard input is read no faster than the guest takes it. A user may want to leave a machine that
+        // takes nothing.
+        if self.interactive { MOST_TYPED } else { 0 }
     }
 
     fn output_waits(&self) -> bool {
@@ -271,7 +309,8 @@ impl Session<'_> {
                     self.model.states.has_spoken(name);
                     let answer = self.display.say(&self.model, &said)?;
                     // A guest that does not get what is typed cannot have it.
-                    if self.model.input_name() == Some(name) {
+                    let room = self.pending.len() < MOST_ANSWERED;
+                    if room && self.model.input_name() == Some(name) {
                         self.send(&answer);
                     }
                     None

@@ -87,7 +87,7 @@ impl Display for Plain {
         Ok(None)
     }
 
-    fn leave(&mut self, _: &Model) -> Result<()> {
+    fn leave(self: Box<Self>, _: &Model) -> Result<()> {
         Ok(())
     }
 }
