@@ -103,7 +103,7 @@ fn run(name: &str, guest: Guest) -> Result<Finished> {
 }
 
 /// There is one folder for `run`: only one at a time can use it.
-static ONE: Mutex<()> = Mutex::new(());
+pub static ONE: Mutex<()> = Mutex::new(());
 
 fn run_with(boot: &Boot, more: &[&OsStr]) -> Result<Finished> {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,7 +112,7 @@ fn run_with(boot: &Boot, more: &[&OsStr]) -> Result<Finished> {
     xtask(&[&arguments, more, &[boot.manifest().as_os_str()]].concat(), "")
 }
 
-/// `cargo xtask run` on a terminal, with two guests.
+/// `cargo xtask run --plain` on a terminal, with two guests.
 fn switch(name: &str) -> Result<()> {
     const CLEARED: &str = "\x1b[H";
     let guests =
@@ -120,8 +120,9 @@ fn switch(name: &str) -> Result<()> {
     let boot = Boot::of_guests(name, &guests)?;
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _permit = Permit::wait();
-    let run = ["run".as_ref(), "--emulator".as_ref(), "bochs".as_ref()];
-    let mut terminal = Terminal::start(&[&run, [boot.manifest().as_os_str()].as_slice()].concat())?;
+    let run = ["run", "--plain", "--emulator", "bochs"].map(OsStr::new);
+    let run = [run.as_slice(), &[boot.manifest().as_os_str()]].concat();
+    let mut terminal = Terminal::start(&run, (80, 24))?;
     terminal.wait_for("The keys go to guest one now")?;
     // The log, then the first guest's console alone.
     terminal.wait_for("plan: guest two")?;

@@ -17,6 +17,7 @@ mod operators;
 mod partitions;
 mod plan;
 mod random;
+mod screen;
 mod smp;
 mod sprawl;
 mod verbs;
@@ -54,6 +55,7 @@ fn main() {
         xapic::trials(),
         plan::trials(),
         random::trials(),
+        screen::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     attacks::print_table();
