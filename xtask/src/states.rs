@@ -1,5 +1,5 @@
-//! The states of the guests, as far as the hypervisor's log says them. Who asks for them by the control protocol would
-//! be in the way of another client there.
+//! The states of the guests, as far as the hypervisor says them: in its log, or in answers to whoever commands it. Who
+//! asked for them by the control protocol would be in the way of another client there.
 
 use std::fmt;
 

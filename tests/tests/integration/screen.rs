@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::sync::{MutexGuard, PoisonError};
 
 use anyhow::{Result, ensure};
-use bulkhead_tests::{Boot, Guest, OPERATOR, PASSWORD, Permit, Terminal};
+use bulkhead_tests::{Boot, Guest, OPERATOR, PASSWORD, Permit, Terminal, xtask};
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 
@@ -85,6 +85,16 @@ fn seen(name: &str) -> Result<()> {
     terminal.wait_until("the other meaning", |rows| last(rows).contains("p resume"))?;
     terminal.press("p")?;
     terminal.wait_until("it to go on", |rows| has(rows, ">2 two running "))?;
+
+    // What another program has done to a guest is seen as well.
+    let ctl = |command| {
+        let arguments = ["ctl", "--operator", OPERATOR, "--", command, "one"];
+        xtask(&arguments, &format!("{PASSWORD}\n"))?.expect(0, &[])
+    };
+    ctl("pause")?;
+    terminal.wait_until("another's pause", |rows| has(rows, " 1 one paused "))?;
+    ctl("resume")?;
+    terminal.wait_until("its end", |rows| has(rows, " 1 one running "))?;
 
     terminal.resize((100, 30))?;
     terminal.wait_until("more rows", |rows| {

@@ -1,6 +1,7 @@
 //! The control protocol's far side: gives a machine a command, and takes its answer. `docs/console.md` describes it.
 
 mod exchange;
+mod overheard;
 mod port;
 mod save;
 pub mod socket;
@@ -14,6 +15,7 @@ use bulkhead_control::{Decoder, Frame, Kind, MAX_COMMAND, Unusable, VERSION, Why
 
 use exchange::Exchange;
 pub use exchange::{End, Said};
+pub use overheard::Overheard;
 pub use port::Port;
 pub use save::Save;
 

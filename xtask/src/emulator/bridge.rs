@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use crate::control::socket;
+use crate::control::{Overheard, socket};
 
 /// The thread, which ends with this.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Bridge {
     /// Closed to end the thread.
     end: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
+    heard: UnixDatagram,
 }
 
 impl Bridge {
@@ -32,9 +33,32 @@ impl Bridge {
         let listener = socket::listen(folder)?;
         let (end, ended) = UnixStream::pair()?;
         let (from, to) = (from.into(), to.into());
-        let passing = Passing { listener, from, to, ended, client: None, pending: Vec::new() };
+        let (heard, tell) = UnixDatagram::pair()?;
+        heard.set_nonblocking(true)?;
+        let passing = Passing {
+            listener,
+            from,
+            to,
+            ended,
+            client: None,
+            pending: Vec::new(),
+            overheard: Overheard::default(),
+            tell,
+        };
         let thread = thread::Builder::new().name("control".into()).spawn(move || passing.run())?;
-        Ok(Self { path: folder.join(socket::NAME), end: Some(end), thread: Some(thread) })
+        Ok(Self { path: folder.join(socket::NAME), end: Some(end), thread: Some(thread), heard })
+    }
+
+    /// A file that can be read when an answer to a client was heard.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.heard.as_fd()
+    }
+
+    /// A line of such an answer, as the log would have it; some may be missing.
+    pub fn hear(&self) -> Option<String> {
+        let mut bytes = [0; 1024];
+        let length = self.heard.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
     }
 }
 
@@ -57,6 +81,9 @@ struct Passing {
     client: Option<UnixStream>,
     /// What the client has said and the machine has not taken.
     pending: Vec<u8>,
+    overheard: Overheard,
+    /// Gets the lines of answers, if it takes them.
+    tell: UnixDatagram,
 }
 
 impl Passing {
@@ -91,6 +118,9 @@ impl Passing {
         let mut bytes = [0; 4096];
         if said {
             let length = some(rustix::io::read(&self.from, &mut bytes))?;
+            for line in self.overheard.feed(&bytes[..length]) {
+                let _ = send(&self.tell, line.as_bytes(), SendFlags::DONTWAIT);
+            }
             self.client.take_if(|client| {
                 send(client, &bytes[..length], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
                     != Ok(length)
@@ -129,6 +159,8 @@ fn some(read: rustix::io::Result<usize>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bulkhead_control::{Kind, encode};
+    use rustix::event::Timespec;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::time::Duration;
@@ -188,6 +220,20 @@ mod tests {
         passes(&slow, &machine, b"here");
         machine.write_all(&many).unwrap();
         passes(&connect(&folder), &machine, b"next");
+    }
+
+    #[test]
+    fn answers_to_clients_are_heard() {
+        let (_folder, bridge, mut machine) = bridge();
+        assert_eq!(bridge.hear(), None);
+        machine.write_all(&encode(Kind::Line, 1, 0, b"guest a goes on")).unwrap();
+        let mut polled = [PollFd::from_borrowed_fd(bridge.file(), PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap();
+        assert_eq!(bridge.hear().as_deref(), Some("console: guest a goes on"));
+        // Nobody has to listen.
+        let many = encode(Kind::Line, 1, 0, b"x").repeat(100_000);
+        machine.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        machine.write_all(&many).unwrap();
     }
 
     #[test]

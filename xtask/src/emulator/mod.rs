@@ -14,6 +14,7 @@ mod size;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -127,7 +128,7 @@ pub struct Emulator {
     serial: TcpStream,
     /// Gets all that the machine sends, where the control protocol is on the first port.
     shared: Option<UnixStream>,
-    _bridge: Bridge,
+    bridge: Bridge,
     /// Gets all that the machine sends, as it comes.
     record: File,
     folder: PathBuf,
@@ -177,12 +178,22 @@ impl Emulator {
         let record = folder.join(RECORD);
         let record =
             File::create(&record).with_context(|| format!("creating {}", record.display()))?;
-        Ok(Self { keeper, serial, shared, _bridge: bridge, record, folder: folder.clone() })
+        Ok(Self { keeper, serial, shared, bridge, record, folder: folder.clone() })
     }
 
     /// The serial line, for polling along with other things.
     pub fn serial(&self) -> &TcpStream {
         &self.serial
+    }
+
+    /// A file for polling: it can be read when the machine has answered a client of the control protocol.
+    pub fn answers(&self) -> BorrowedFd<'_> {
+        self.bridge.file()
+    }
+
+    /// A line of such an answer, as the log would have it if the command were typed; some may be missing.
+    pub fn answer(&self) -> Option<String> {
+        self.bridge.hear()
     }
 
     /// Reads what the machine sends, for at most the given time.

@@ -119,6 +119,10 @@ impl Display for Screen {
         false
     }
 
+    fn state_changed(&mut self) {
+        self.changed = true;
+    }
+
     fn resized(&mut self) -> Result<()> {
         let area = size()?;
         self.terminal.resize(area).context("drawing")?;

@@ -62,6 +62,9 @@ pub trait Display {
     /// Whether the machine's output waits while the prompt is shown.
     fn holds_output(&self) -> bool;
 
+    /// Heeds that a guest is in another state, of which the log says nothing.
+    fn state_changed(&mut self);
+
     /// Heeds that the terminal has another size.
     fn resized(&mut self) -> Result<()>;
 

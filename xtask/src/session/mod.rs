@@ -16,7 +16,7 @@ use crate::console::{Event, Watcher};
 use crate::emulator::{self, Emulator, Read};
 use crate::keys::Action;
 use crate::screen::Screen;
-use crate::states::State;
+use crate::states::{self, State};
 use crate::symbols::Symbols;
 use crate::terminal::RawTerminal;
 use crate::view::Shown;
@@ -101,8 +101,11 @@ pub fn attach(
         emulator.wait(Duration::from_millis(500));
     }
     emulator.kill();
-    let outcome = outcome?;
-    left.map(|()| outcome)
+    match outcome? {
+        // The terminal may be gone, and be the reason for it.
+        signal @ Outcome::Signal(_) => Ok(signal),
+        outcome => left.map(|()| outcome),
+    }
 }
 
 /// The way of showing it that fits what there is.
@@ -159,15 +162,17 @@ impl Session<'_> {
             let mut polled = [
                 PollFd::from_borrowed_fd(emulator.serial().as_fd(), wanted_of_serial),
                 PollFd::from_borrowed_fd(signals.file(), PollFlags::IN),
+                PollFd::from_borrowed_fd(emulator.answers(), PollFlags::IN),
                 PollFd::from_borrowed_fd(input.as_fd(), wanted_of_input),
             ];
             // A closed input is reported whether asked for or not: leave it out then.
-            let count = if ask_input { 3 } else { 2 };
+            let count = if ask_input { 4 } else { 3 };
             match poll(&mut polled[..count], until_drawn.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("waiting for input"),
             }
-            let ready = [0, 1, 2].map(|at: usize| at < count && !polled[at].revents().is_empty());
+            let [said, _, answered, typed] =
+                [0, 1, 2, 3].map(|at: usize| at < count && !polled[at].revents().is_empty());
             let can_write = polled[0].revents().contains(PollFlags::OUT);
             // In this order: what is asked first makes the file with signals wait again.
             if signals.resized() {
@@ -180,10 +185,13 @@ impl Session<'_> {
                 let taken = emulator.write_some(&self.pending)?;
                 self.pending.drain(..taken);
             }
-            if ready[2] && self.typed(&input)? {
+            if answered {
+                self.overhear(emulator);
+            }
+            if typed && self.typed(&input)? {
                 return Ok(Outcome::Quit);
             }
-            if ready[0]
+            if said
                 && !self.output_waits()
                 && let Some(outcome) = self.said(emulator)?
             {
@@ -321,6 +329,16 @@ impl Session<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Takes what the machine has answered to clients of the control protocol.
+    fn overhear(&mut self, emulator: &Emulator) {
+        while let Some(line) = emulator.answer() {
+            if let Some((name, news)) = states::news(&line) {
+                self.model.states.heed(name, news);
+                self.display.state_changed();
+            }
+        }
     }
 
     /// Shows a piece of the log, line by line where that means something.

@@ -79,6 +79,8 @@ impl Display for Plain {
         true
     }
 
+    fn state_changed(&mut self) {}
+
     fn resized(&mut self) -> Result<()> {
         Ok(())
     }
