@@ -14,6 +14,7 @@ use crate::trial;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("screen::guests_their_states_and_the_chosen_console_are_seen", seen),
+        trial("screen::what_went_wrong_is_left_on_the_terminal", refused),
         trial("screen::a_signal_ends_it_and_the_terminal_is_as_before", signal),
     ]
 }
@@ -26,19 +27,25 @@ struct Run {
     _one: MutexGuard<'static, ()>,
 }
 
-fn start(name: &str) -> Result<Run> {
+fn start(name: &str, more: &[&str]) -> Result<Run> {
     let guests =
         ["one", "two"].map(|name| Guest::new("echo").named(name).with(&format!("name={name}")));
     let boot = Boot::of_guests(name, &guests)?;
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let permit = Permit::wait();
-    let run = ["run", "--emulator", "bochs"].map(OsStr::new);
+    let run: Vec<_> =
+        ["run", "--emulator", "bochs"].iter().chain(more).copied().map(OsStr::new).collect();
     let run = [run.as_slice(), &[boot.manifest().as_os_str()]].concat();
-    let mut terminal = Terminal::start(&run, (80, 24))?;
-    terminal.wait_until("both guests", |rows| {
+    Ok(Run { terminal: Terminal::start(&run, (80, 24))?, _permit: permit, _one: one })
+}
+
+/// The same, with both guests running.
+fn start_both(name: &str) -> Result<Run> {
+    let mut run = start(name, &[])?;
+    run.terminal.wait_until("both guests", |rows| {
         has(rows, ">1 one running     │one: ready") && has(rows, " 2 two running    *│")
     })?;
-    Ok(Run { terminal, _permit: permit, _one: one })
+    Ok(run)
 }
 
 /// Whether a row begins with a text.
@@ -51,7 +58,7 @@ fn last(rows: &[String]) -> &str {
 }
 
 fn seen(name: &str) -> Result<()> {
-    let mut run = start(name)?;
+    let mut run = start_both(name)?;
     let terminal = &mut run.terminal;
     ensure!(last(&terminal.rows()) == "keys go to one; Ctrl-] leads out");
     terminal.press("first\r")?;
@@ -122,14 +129,26 @@ fn seen(name: &str) -> Result<()> {
     ensure!(status == 0, "exit status {status}");
     terminal.expect_restored()?;
     let rows = terminal.rows();
+    // The last that was seen of the consoles, too.
+    ensure!(has(&rows, "one said last:") && has(&rows, "  one: got \"quit\""), "{rows:?}");
     let left = |text: &str| rows.iter().any(|row| row.ends_with(text));
     ensure!(left("guest two: powered off") && left("guest one: powered off"), "{rows:?}");
     ensure!(left("bulkhead: all guests stopped: 2 powered off, 0 faulted"), "{rows:?}");
     Ok(())
 }
 
+fn refused(name: &str) -> Result<()> {
+    let mut run = start(name, &["--cores", "1"])?;
+    let status = run.terminal.wait()?;
+    ensure!(status == 1, "exit status {status}");
+    run.terminal.expect_restored()?;
+    let rows = run.terminal.rows();
+    ensure!(has(&rows, "bulkhead: refused: this machine has one core"), "{rows:?}");
+    Ok(())
+}
+
 fn signal(name: &str) -> Result<()> {
-    let mut run = start(name)?;
+    let mut run = start_both(name)?;
     let terminal = &mut run.terminal;
     ensure!(terminal.screen().alternate_screen(), "{:?}", terminal.rows());
     terminal.signal(Signal::TERM)?;

@@ -11,6 +11,9 @@ use crate::session::Model;
 use crate::states::State;
 use crate::view::{Shown, View};
 
+/// Rows of a console that are left on the terminal.
+const MOST_LEFT: usize = 10;
+
 /// All of it, but for the terminal that it is drawn on.
 pub struct Desk {
     guests: Vec<(String, Pane)>,
@@ -183,11 +186,22 @@ impl Desk {
         self.notices.say_now(format!("there are {count} guests: 1 to {count}"), true);
     }
 
-    /// What is left on the terminal when the view goes: what matters of the log, and guests that have not ended.
-    pub fn left(&self, model: &Model) -> Vec<String> {
+    /// What is left on the terminal when the view goes: the end of the console that is shown, what matters of the log,
+    /// and guests that have not ended.
+    pub fn left(&mut self, model: &Model) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Shown::Guest(guest) = self.shown {
+            let rows = self.pane_mut(self.shown).last_rows(MOST_LEFT);
+            let name = model.states.name(guest).unwrap_or_default();
+            if !rows.is_empty() {
+                left.push(format!("{name} said last:"));
+                left.extend(rows.into_iter().map(|row| format!("  {row}")));
+            }
+        }
+        left.extend(self.notices.kept().map(String::from));
         let ended = [State::PoweredOff, State::Stopped, State::Faulted, State::Defined];
         let running = model.states.iter().filter(|(_, state)| !ended.contains(state));
-        let running = running.map(|(name, state)| format!("guest {name} was {state}"));
-        self.notices.kept().map(String::from).chain(running).collect()
+        left.extend(running.map(|(name, state)| format!("guest {name} was {state}")));
+        left
     }
 }

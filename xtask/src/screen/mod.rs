@@ -148,7 +148,7 @@ impl Display for Screen {
     }
 
     fn leave(self: Box<Self>, model: &Model) -> Result<()> {
-        let Self { desk, terminal, full, record, .. } = *self;
+        let Self { mut desk, terminal, full, record, .. } = *self;
         // It shows the cursor, and that on the screen that is left.
         drop(terminal);
         drop(full);

@@ -131,7 +131,7 @@ impl Notices {
     }
 }
 
-/// Whether a line of the log matters beyond the session: errors, warnings, and how guests have ended.
+/// Whether a line of the log matters beyond the session: errors, warnings, how guests have ended and how long they ran.
 fn lasts(text: &str) -> bool {
     let ended = matches!(
         states::news(text),
@@ -140,7 +140,10 @@ fn lasts(text: &str) -> bool {
     match console::answer(text) {
         // The user has asked, and seen it.
         Some(_) => false,
-        None => ended || text.starts_with("error: ") || text.starts_with("warning: "),
+        None => {
+            let ran = text.starts_with("guest ") && text.contains(": ran ");
+            ended || ran || text.starts_with("error: ") || text.starts_with("warning: ")
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use vt100::{Callbacks, Parser, Screen};
 
 use crate::keys::Scroll;
+use crate::view;
 
 /// Lines that are kept of what has left the screen.
 const SCROLLBACK: usize = 1000;
@@ -89,6 +90,20 @@ impl Pane {
     /// The terminal's screen.
     pub fn screen(&self) -> &Screen {
         self.parser.screen()
+    }
+
+    /// The last rows that something is in, but no more than so many; none of a program that draws a whole screen.
+    pub fn last_rows(&mut self, most: usize) -> Vec<String> {
+        self.scroll(Scroll::Bottom);
+        let screen = self.screen();
+        if screen.alternate_screen() {
+            return Vec::new();
+        }
+        let rows = screen.rows(0, screen.size().1.get());
+        let mut rows: Vec<_> = rows.map(|row| view::plain(row.as_bytes())).collect();
+        let end = rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
+        rows.truncate(end);
+        rows.split_off(end.saturating_sub(most))
     }
 
     /// Draws it.
@@ -257,6 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn its_last_rows_are_known() {
+        let mut pane = pane(8, 4);
+        assert_eq!(pane.last_rows(2), [""; 0]);
+        pane.say(b"1\n2\n\n4\n5\n");
+        pane.scroll(Scroll::Top);
+        assert_eq!(pane.last_rows(3), ["", "4", "5"]);
+        assert_eq!(pane.last_rows(1), ["5"]);
+        pane.say(b"\x1b[?1049hx");
+        assert_eq!(pane.last_rows(3), [""; 0]);
+    }
+
+    #[test]
+    fn no_control_character_gets_through() {
+        let mut pane = pane(20, 2);
+        pane.say("a\u{9b}31m\u{85}b\u{7f}\x1b]52;c;eA==\x07c\u{202e}".as_bytes());
+        let row = rows(&pane)[0].clone();
+        assert!(!row.chars().any(char::is_control), "{row:?}");
+        assert!(row.starts_with('a') && row.contains('c'), "{row:?}");
+    }
+
+    #[test]
     fn what_was_not_looked_at_is_known() {
         let mut pane = pane(8, 4);
         assert!(!pane.unseen());
@@ -285,7 +321,7 @@ mod tests {
             for (bytes, columns, rows_, back) in pieces {
                 pane.say(&bytes.concat());
                 pane.scroll(if back { Scroll::Top } else { Scroll::Up });
-                rows(&pane);
+                prop_assert!(!rows(&pane).concat().chars().any(char::is_control));
                 pane.resize(Rect::new(0, 0, columns, rows_));
                 rows(&pane);
             }

@@ -169,7 +169,17 @@ fn states_are_seen() {
             "[   4.000000] guest one: stopped by the operator",
         ]
     );
-    assert_eq!(wide.desk.left(&wide.model), ["guest one was paused"]);
+    wide.guest("one", "$ poweroff\r\n");
+    wide.log("[   5.000000] guest one: ran 5 ticks, of which 1 in 2 exits");
+    assert_eq!(
+        wide.desk.left(&wide.model),
+        [
+            "one said last:",
+            "  $ poweroff",
+            "[   5.000000] guest one: ran 5 ticks, of which 1 in 2 exits",
+            "guest one was paused",
+        ]
+    );
 }
 
 #[test]
