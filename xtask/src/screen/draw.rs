@@ -124,7 +124,9 @@ fn line(notice: &Notice) -> Line<'_> {
 
 /// What the log said last, and how far one looks back.
 fn notice(desk: &Desk, area: Rect, frame: &mut Frame<'_>) {
-    if let Some(notice) = desk.notices.last() {
+    // The last line of an answer is among its others.
+    let answered = !desk.notices.answer().is_empty() && !desk.helps();
+    if let Some(notice) = desk.notices.last().filter(|_| !answered) {
         frame.render_widget(line(notice), area);
     }
     let back = desk.pane(desk.drawn()).scrolled();
@@ -155,9 +157,16 @@ fn keys(desk: &Desk, model: &Model, area: Rect, frame: &mut Frame<'_>) {
             (":", "command"),
             ("PgUp", "what was said"),
         ];
-        Line::from_iter(keys.into_iter().flat_map(|(key, meaning)| {
-            [Span::from(key).bold(), Span::from(format!(" {meaning}  "))]
-        }))
+        let mut line = Line::default();
+        for (key, meaning) in keys {
+            // What is not there whole, `?` explains.
+            if line.width() + key.len() + 1 + meaning.len() > usize::from(area.width) {
+                break;
+            }
+            line.push_span(Span::from(key).bold());
+            line.push_span(format!(" {meaning}  "));
+        }
+        line
     } else {
         let what = match desk.drawn() {
             Shown::Guest(guest) if guest == model.input => String::new(),

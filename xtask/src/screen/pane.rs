@@ -92,7 +92,7 @@ impl Pane {
         self.parser.screen()
     }
 
-    /// The last rows that something is in, but no more than so many; none of a program that draws a whole screen.
+    /// The last rows, from one to one that something is in, but no more than so many; none of a program that draws a whole screen.
     pub fn last_rows(&mut self, most: usize) -> Vec<String> {
         self.scroll(Scroll::Bottom);
         let screen = self.screen();
@@ -103,7 +103,8 @@ impl Pane {
         let mut rows: Vec<_> = rows.map(|row| view::plain(row.as_bytes())).collect();
         let end = rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
         rows.truncate(end);
-        rows.split_off(end.saturating_sub(most))
+        let rows = rows.split_off(end.saturating_sub(most));
+        rows.into_iter().skip_while(String::is_empty).collect()
     }
 
     /// Draws it.
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(pane.last_rows(2), [""; 0]);
         pane.say(b"1\n2\n\n4\n5\n");
         pane.scroll(Scroll::Top);
-        assert_eq!(pane.last_rows(3), ["", "4", "5"]);
+        assert_eq!(pane.last_rows(4), ["4", "5"]);
         assert_eq!(pane.last_rows(1), ["5"]);
         pane.say(b"\x1b[?1049hx");
         assert_eq!(pane.last_rows(3), [""; 0]);
