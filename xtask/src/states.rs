@@ -8,12 +8,16 @@ use crate::console;
 /// Where a guest is in its life. `kernel/src/control/life.rs` has what leads from one to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// It has no cores and no memory.
+    Undefined,
     /// It has never been started.
     Defined,
     /// Its cores wipe its memory and load its kernel.
     Starting,
     /// Its processors run.
     Running,
+    /// They run, and it was asked to power itself off.
+    Stopping,
     /// They stand still.
     Paused,
     /// They stand still, and its console is cut off.
@@ -30,10 +34,12 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
+        Self::Undefined,
         Self::Defined,
         Self::Starting,
         Self::Running,
+        Self::Stopping,
         Self::Paused,
         Self::Quarantined,
         Self::Waiting,
@@ -45,9 +51,11 @@ impl State {
     /// The hypervisor's word for it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Undefined => "undefined",
             Self::Defined => "defined",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Stopping => "stopping",
             Self::Paused => "paused",
             Self::Quarantined => "quarantined",
             Self::Waiting => "waiting",
@@ -59,7 +67,7 @@ impl State {
 
     /// The state that a text begins with.
     fn beginning(text: &str) -> Option<Self> {
-        let ends = |rest: &str| rest.is_empty() || rest.starts_with([' ', ',', ';']);
+        let ends = |rest: &str| rest.is_empty() || rest.starts_with([' ', ',', ';', ':']);
         let fits = |state: &Self| text.strip_prefix(state.name()).is_some_and(ends);
         Self::ALL.into_iter().find(fits)
     }
@@ -95,7 +103,11 @@ fn answered(answer: &str) -> Option<(&str, News)> {
     {
         return match rest {
             "goes on" => Some((name, News::Is(State::Running))),
-            "is told to stop" => Some((name, News::ToldToStop)),
+            "is destroyed" => Some((name, News::Is(State::Undefined))),
+            rest if rest.starts_with("is told to stop") => Some((name, News::ToldToStop)),
+            rest if rest.starts_with("is asked to power itself off") => {
+                Some((name, News::Is(State::Stopping)))
+            }
             rest => {
                 let state = State::beginning(rest.strip_prefix("is ")?)?;
                 Some((name, News::Is(state)))
@@ -122,11 +134,18 @@ fn refused(refusal: &str) -> Option<(&str, News)> {
 
 /// What the hypervisor reports by itself: `guest NAME: …`.
 fn reported(text: &str) -> Option<(&str, News)> {
+    if let Some(suspect) = text.strip_prefix("warning: ") {
+        let (name, what) = suspect.strip_prefix("guest ")?.split_once(": ")?;
+        return what
+            .starts_with("is put into quarantine: ")
+            .then_some((name, News::Is(State::Quarantined)));
+    }
     let error = text.strip_prefix("error: ");
     let (name, what) = error.unwrap_or(text).strip_prefix("guest ")?.split_once(": ")?;
     let state = match what {
         // It was not tried.
         _ if what.starts_with("not started: has expired") => return None,
+        _ if what.starts_with("destroyed: ") => State::Undefined,
         _ if error.is_some() && what.starts_with("not started: ") => State::Faulted,
         _ if error.is_some() && what.starts_with("stopped: ") => State::Faulted,
         _ if error.is_some() => return None,
@@ -239,6 +258,13 @@ mod tests {
             ("console: guest a goes on", is(State::Running)),
             ("console: guest a is started", None),
             ("console: guest a is told to stop", Some(News::ToldToStop)),
+            ("console: guest a is told to stop, as it was asked", Some(News::ToldToStop)),
+            ("console: guest a is asked to power itself off, and is", is(State::Stopping)),
+            ("console: guest a is destroyed", is(State::Undefined)),
+            ("console: guest a is defined: core 1, 16 MiB at", is(State::Defined)),
+            ("guest a: destroyed: core 1 and 16 MiB are free", is(State::Undefined)),
+            ("error: guest a: destroyed: 16 MiB are lost until", is(State::Undefined)),
+            ("warning: guest a: is put into quarantine: triple fault", is(State::Quarantined)),
             ("console: * a      powered off 1        16 MiB", is(State::PoweredOff)),
             ("console:   a      waiting     1        16 MiB", is(State::Waiting)),
             ("console:   NAME STATE       CORES", None),

@@ -199,7 +199,8 @@ impl Desk {
             }
         }
         left.extend(self.notices.kept().map(String::from));
-        let ended = [State::PoweredOff, State::Stopped, State::Faulted, State::Defined];
+        let ended =
+            [State::PoweredOff, State::Stopped, State::Faulted, State::Defined, State::Undefined];
         let running = model.states.iter().filter(|(_, state)| !ended.contains(state));
         left.extend(running.map(|(name, state)| format!("guest {name} was {state}")));
         left

@@ -77,11 +77,13 @@ fn list(desk: &Desk, model: &Model, parts: Parts, frame: &mut Frame<'_>) {
 fn of_state(state: State) -> Style {
     match state {
         State::Running => Style::new().fg(Color::Green),
-        State::Starting | State::Waiting => Style::new().fg(Color::Cyan),
+        State::Starting | State::Waiting | State::Stopping => Style::new().fg(Color::Cyan),
         State::Paused => Style::new().fg(Color::Yellow),
         State::Quarantined => Style::new().fg(Color::Magenta),
         State::Faulted => Style::new().fg(Color::Red),
-        State::Defined | State::PoweredOff | State::Stopped => Style::new().dim(),
+        State::Undefined | State::Defined | State::PoweredOff | State::Stopped => {
+            Style::new().dim()
+        }
     }
 }
 
