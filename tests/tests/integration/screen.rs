@@ -110,7 +110,10 @@ fn seen(name: &str) -> Result<()> {
             && rows[25].contains('│')
     })?;
     terminal.press("\x1d:who\r")?;
-    terminal.wait_until("an answer", |rows| rows[28].contains(OPERATOR))?;
+    // Here and by the other program: an answer of two lines is over the console, and not below it too.
+    terminal.wait_until("an answer of two lines", |rows| {
+        rows[26..28].iter().all(|row| row.contains(OPERATOR)) && rows[28].is_empty()
+    })?;
     terminal.press("\x1dl")?;
     terminal.wait_until("the log", |rows| {
         last(rows) == "the log is shown; keys go to two; Ctrl-] leads out"
