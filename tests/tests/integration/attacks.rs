@@ -236,7 +236,7 @@ fn try_one(console: &mut Console, place: &Place, name: &str, attack: &Attack) ->
         }
         attacks::End::Never => {
             console.let_pass(ENDLESS)?;
-            let answer = console.control(&format!("stop {ATTACKER}"))?;
+            let answer = console.control(&format!("stop {ATTACKER} --now"))?;
             ensure!(answer == format!("guest {ATTACKER} is told to stop"), "{answer}");
             console.wait_for(&format!("guest {ATTACKER}: stopped by the operator\r\n"))?;
             again(console, place, "start")?;
@@ -247,7 +247,7 @@ fn try_one(console: &mut Console, place: &Place, name: &str, attack: &Attack) ->
 
 /// Ends the boot: what the neighbour has noticed.
 fn conclude(console: &mut Console) -> Result<String> {
-    let answer = console.control(&format!("stop {ATTACKER}"))?;
+    let answer = console.control(&format!("stop {ATTACKER} --now"))?;
     ensure!(answer == format!("guest {ATTACKER} is told to stop"), "{answer}");
     let mut neighbour = console.guest(NEIGHBOUR)?;
     neighbour.send("x")?;
