@@ -1,6 +1,6 @@
 //! What the user's keys mean: most go to the guest, the escape key leads to a prompt.
 
-use crate::line::{Edit, Line};
+use bulkhead_line::{Edit, Line};
 
 /// Ctrl-], as in telnet: hardly any program in a guest uses it.
 pub const ESCAPE: u8 = 0x1d;

@@ -17,7 +17,6 @@ pub mod guests;
 pub mod hypervisor;
 pub mod image;
 pub mod keys;
-pub mod line;
 pub mod packages;
 pub mod passwords;
 pub mod plan;

@@ -39,8 +39,8 @@ const BITMAPS: u64 = 4 + 2;
 pub const CONTROL_QUEUE: u64 = 20 << 10;
 /// Heap that is there whatever is served: the instruction decoder's tables of 96 KiB and 20 KiB while they are made, the
 /// log's queue of 12 KiB, 32 records of the audit trail, of 512 bytes at the most, what passes while lines are made of
-/// reports, and the control protocol's queue.
-const HEAP: u64 = (176 << 10) + CONTROL_QUEUE;
+/// reports, the lines that an operator has typed, and the control protocol's queue.
+const HEAP: u64 = (180 << 10) + CONTROL_QUEUE;
 /// Heap for a core: its descriptor tables, its entry in the table of cores, its place in the lines of the plan.
 const HEAP_OF_CORE: u64 = 1 << 10;
 /// Heap for a guest's run: queues of its serial port (16 KiB of output, 4 KiB of input), its other devices.

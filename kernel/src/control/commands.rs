@@ -421,6 +421,16 @@ mod tests {
         }
     }
 
+    /// Those that an operator's line completes.
+    #[test]
+    fn each_command_can_be_completed() {
+        for (name, takes_guest) in bulkhead_line::COMMANDS {
+            let entry = if takes_guest { format!("{name} NAME") } else { name.into() };
+            assert!(COMMANDS.split(", ").any(|one| one.trim().starts_with(&entry)), "{name}");
+        }
+        assert_eq!(bulkhead_line::COMMANDS.len(), COMMANDS.split(", ").count(), "one is missing");
+    }
+
     #[test]
     fn all_commands_are_named_where_they_are_listed() {
         for order in Order::ALL {

@@ -13,11 +13,15 @@ use super::wire::PIECE;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use bulkhead_line::{Edit, LONGEST, Line};
 use core::fmt::{self, Write};
 use log::warn;
 
 /// Microseconds between two looks at what was lost.
 const LOSS_PERIOD: u64 = 5_000_000;
+const _: () = assert!(LONGEST <= MAX_COMMAND);
+/// What is before a line that is edited.
+const PROMPT: &str = "bulkhead> ";
 
 /// Bytes that a guest's console has lost, as far as the log has said so.
 #[derive(Clone, Copy, Default)]
@@ -31,6 +35,8 @@ struct Lost {
 pub struct Consoles {
     shares: Shares,
     reader: Reader,
+    /// The line that is edited, and those before it.
+    line: Line,
     /// The guest that gets what is typed.
     attached: usize,
     lost: Vec<Lost>,
@@ -44,6 +50,8 @@ pub struct Consoles {
 pub enum Typed {
     /// A command line.
     Line(heapless::Vec<u8, MAX_COMMAND>),
+    /// One that was edited; another may be.
+    Edited(heapless::Vec<u8, MAX_COMMAND>),
     /// The end of one that was too long.
     TooLong,
 }
@@ -55,6 +63,7 @@ impl Consoles {
         Self {
             shares: Shares::new(guests),
             reader: Reader::default(),
+            line: Line::default(),
             attached: 0,
             lost: vec![Lost::default(); guests],
             looked: 0,
@@ -113,12 +122,56 @@ impl Consoles {
                     let line = heapless::Vec::from_slice(line).unwrap_or_default();
                     return (true, Some(Typed::Line(line)));
                 }
+                Some(Input::EditBegins) => {
+                    self.line.begin();
+                    self.show_line();
+                }
+                Some(Input::Edit(key)) => {
+                    if let Some(line) = self.edit(guests, key) {
+                        return (true, Some(Typed::Edited(line)));
+                    }
+                }
+                Some(Input::EditEnds) => console::echo("\n"),
                 Some(Input::FrameBegins) => port::begin_shared(),
                 Some(Input::Frame(byte)) => port::receive_shared(byte),
                 Some(Input::TooLong) => return (true, Some(Typed::TooLong)),
             }
         }
         (any, None)
+    }
+
+    /// Takes a key of the line that is edited; gives the line when it is complete. An empty one ends it.
+    fn edit(&mut self, guests: &[Guest], key: u8) -> Option<heapless::Vec<u8, MAX_COMMAND>> {
+        let names: Vec<&str> = guests.iter().map(Guest::name).collect();
+        match self.line.feed(key, &names) {
+            Edit::Same => {}
+            Edit::Changed => self.show_line(),
+            Edit::Choices(choices) => {
+                console::echo("\n");
+                console::echo(&list_with("  ", choices.iter()));
+                console::echo("\n");
+                self.show_line();
+            }
+            Edit::Done(line) if !line.trim_ascii().is_empty() => {
+                console::echo("\n");
+                // It is never longer than that.
+                return heapless::Vec::from_slice(&line).ok();
+            }
+            Edit::Done(_) | Edit::Cancelled => {
+                console::echo("\n");
+                self.reader.leave_editing();
+            }
+        }
+        None
+    }
+
+    /// Shows the line that is edited, in place of how it was. What comes between is not undone: the next key shows it anew.
+    pub fn show_line(&self) {
+        /// To the line's beginning, and clear it to its end (ECMA-48, 8.3.41).
+        const ANEW: &str = "\r\x1b[K";
+        console::echo(ANEW);
+        console::echo(PROMPT);
+        console::echo(&self.line.shown());
     }
 
     /// The guest that gets what is typed.
@@ -195,7 +248,9 @@ fn give_input(guest: &Guest, byte: u8) -> bool {
 
 /// Answers `help`.
 pub fn help() {
-    answer(format_args!("Ctrl-] and one of: {COMMANDS}; Ctrl-] twice is one for the guest"));
+    answer(format_args!(
+        "Ctrl-] and one of: {COMMANDS}; Ctrl-] twice is one for the guest; Ctrl-] Tab opens a line with history and completion"
+    ));
 }
 
 /// Names as a sentence has them, with commas between.

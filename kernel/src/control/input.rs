@@ -1,9 +1,11 @@
 //! What arrives at the serial port: bytes for the attached guest, the operator's commands, and frames of the control protocol
 //! where that has no port of its own. GS, Ctrl-] on a keyboard, begins a command, or a frame; twice, it is for the guest.
+//! With Tab behind it, a line is edited until its user leaves it.
 
 use super::commands::MAX_COMMAND;
 use bulkhead_control::{END, ESCAPE, MAX_BODY, START};
 
+const TAB: u8 = b'\t';
 const BACKSPACE: u8 = 0x08;
 const DELETE: u8 = 0x7F;
 /// What a byte of input leads to.
@@ -17,6 +19,12 @@ pub enum Input<'a> {
     FrameBegins,
     /// A byte of it.
     Frame(u8),
+    /// A line is to be edited.
+    EditBegins,
+    /// A key of it.
+    Edit(u8),
+    /// Another command, or a frame, begins instead.
+    EditEnds,
     /// The end of a command line that was longer than [`MAX_COMMAND`].
     TooLong,
 }
@@ -33,6 +41,8 @@ enum State {
     #[default]
     Guest,
     Command,
+    /// A line is edited, and shown.
+    Editing,
     /// The command has become too long; its end is looked for.
     TooLong,
     /// In a frame, of which there were so many bytes.
@@ -42,6 +52,13 @@ enum State {
 }
 
 impl Reader {
+    /// The line is not edited any more: what is typed is for the guest.
+    pub fn leave_editing(&mut self) {
+        if self.state == State::Editing {
+            self.state = State::Guest;
+        }
+    }
+
     /// Takes the next byte.
     pub fn feed(&mut self, byte: u8) -> Option<Input<'_>> {
         match (self.state, byte) {
@@ -55,6 +72,17 @@ impl Reader {
                 self.state = State::Frame(0);
                 Some(Input::FrameBegins)
             }
+            (State::Command, TAB) if self.line.is_empty() => {
+                self.state = State::Editing;
+                Some(Input::EditBegins)
+            }
+            // So a frame of a program's is found there, too.
+            (State::Editing, ESCAPE) => {
+                self.line.clear();
+                self.state = State::Command;
+                Some(Input::EditEnds)
+            }
+            (State::Editing, byte) => Some(Input::Edit(byte)),
             (State::Frame(bytes), byte) => {
                 self.state = match byte {
                     ESCAPE => State::FrameEscaped,
@@ -126,6 +154,9 @@ mod tests {
                 Some(Input::Line(line)) => lines.push(format!("{}", line.escape_ascii())),
                 Some(Input::FrameBegins) => lines.push("frame".into()),
                 Some(Input::Frame(byte)) => lines.push(format!("{byte:02x}")),
+                Some(Input::EditBegins) => lines.push("edit".into()),
+                Some(Input::Edit(byte)) => lines.push(format!("edit {byte:02x}")),
+                Some(Input::EditEnds) => lines.push("edited".into()),
                 Some(Input::TooLong) => lines.push("too long".into()),
             }
         }
@@ -160,6 +191,18 @@ mod tests {
         assert_eq!(read(&longer), (b"ls\r".to_vec(), ["too long".into()].into()));
         let again = [b"\x1d".as_slice(), &[b'x'; MAX_COMMAND + 1], b"\x1dlist\r"].concat();
         assert_eq!(read(&again).1, ["list"]);
+    }
+
+    #[test]
+    fn keys_of_a_line_that_is_edited_are_told_apart() {
+        let (guest, lines) = read(b"a\x1d\tb\r\x1d\x02c\x1d\x03d\x1dx\ty\r");
+        assert_eq!(guest, b"ad");
+        let expected = ["edit", "edit 62", "edit 0d", "edited", "frame", "63", "1d", "03", "x\\ty"];
+        assert_eq!(lines, expected);
+        let mut reader = Reader::default();
+        assert!(reader.feed(b'\x1d').is_none() && reader.feed(b'\t') == Some(Input::EditBegins));
+        reader.leave_editing();
+        assert_eq!(reader.feed(b'x'), Some(Input::Byte(b'x')));
     }
 
     #[test]

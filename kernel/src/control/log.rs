@@ -93,6 +93,10 @@ impl Output {
     /// Writes a byte of the log.
     fn put(&mut self, byte: u8) {
         self.kept.push(byte);
+        self.put_unkept(byte);
+    }
+
+    fn put_unkept(&mut self, byte: u8) {
         if let Some(queue) = &mut self.queue {
             if queue.push(byte) {
                 return;
@@ -196,6 +200,17 @@ pub fn add_screen(screen: &'static mut Screen) {
 /// Lets the log's times be seconds.
 pub fn set_rate(tsc_hz: u64) {
     TICKS_PER_MICROSECOND.store(tsc_hz / 1_000_000, Ordering::Relaxed);
+}
+
+/// Shows what an operator types at the port. It is no line of the log.
+pub fn echo(text: &str) {
+    let mut output = OUTPUT.lock();
+    for byte in text.bytes() {
+        if byte == b'\n' {
+            output.put_unkept(b'\r');
+        }
+        output.put_unkept(byte);
+    }
 }
 
 /// How many bytes the log has had in all.

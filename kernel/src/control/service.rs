@@ -122,6 +122,10 @@ impl Service {
         match typed {
             None => {}
             Some(Typed::Line(line)) => self.obey(Channel::Console, &line),
+            Some(Typed::Edited(line)) => {
+                self.obey(Channel::Console, &line);
+                self.consoles.show_line();
+            }
             Some(Typed::TooLong) => self.refuse_too_long(Channel::Console),
         }
         any

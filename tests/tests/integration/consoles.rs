@@ -37,8 +37,52 @@ fn flood() -> Result<Flood> {
     Ok(Flood { all, polite, rude })
 }
 
+/// Edits lines as at a terminal that knows nothing of Bulkhead.
+fn edited(name: &str) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let mut console = Boot::of_guests(name, &[echo("one"), echo("two")])?.start()?;
+    for guest in ["one", "two"] {
+        console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
+    }
+    console.send("\x1d\t")?;
+    console.wait_for("bulkhead> ")?;
+    // As many bytes at a time as the port can keep.
+    for (keys, seen) in [("he\t", "bulkhead> help "), ("\r", "console: Ctrl-] and one of: attach")]
+    {
+        console.send(keys)?;
+        console.wait_for(seen)?;
+    }
+    console.wait_for("bulkhead> ")?;
+    for (keys, seen) in [
+        ("sign-in tes", "bulkhead> sign-in tes"),
+        ("ter no secre", "bulkhead> sign-in tester *********"),
+        ("t at all\r", "console: tester is signed in as administrator\r\n"),
+        ("paus\x7f", "bulkhead> pau"),
+        ("\t", "bulkhead> pause "),
+        ("t\t", "bulkhead> pause two "),
+        ("\r", "console: guest two is paused, after "),
+        // The command before it, and not the one with the password.
+        ("\x1b[A", "bulkhead> pause two "),
+        ("\x1b[A", "bulkhead> help "),
+        ("\x15resum", "bulkhead> resum"),
+        ("e two\r", "console: guest two goes on\r\n"),
+        ("power-off\x03", "bulkhead> power-off"),
+        // That was not given; keys are the guest's again.
+        ("hello\r", "one: got \"hello\"\r\n"),
+    ] {
+        console.send(keys)?;
+        console.wait_for(seen).with_context(|| format!("{keys:?}"))?;
+    }
+    ensure!(!console.transcript().contains("no secret"), "the password was shown");
+    console.send("\x1dpower-off\r")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    Ok(())
+}
+
 pub fn trials() -> Vec<Trial> {
     vec![
+        trial("consoles::a_line_is_edited_on_a_plain_terminal", edited),
         trial("consoles::input_reaches_the_attached_guest_alone", input),
         trial("consoles::an_operator_pauses_resumes_and_stops_a_guest", orders),
         trial("consoles::a_guest_that_looks_at_its_port_loses_nothing", |_| {
