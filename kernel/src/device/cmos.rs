@@ -101,7 +101,7 @@ pub fn decode_cmos(registers: &TimeRegisters, status_b: u8) -> Option<DateTime> 
         number(registers.hour)?
     } else {
         let hour = number(registers.hour & !PM).filter(|hour| (1..=NOON).contains(hour))?;
-        hour % NOON + if registers.hour & PM != 0 { NOON } else { 0 }
+        (hour % NOON).saturating_add(if registers.hour & PM != 0 { NOON } else { 0 })
     };
     let year = number(registers.year).filter(|year| *year < 100)?;
     let century = match registers.century {
@@ -110,7 +110,7 @@ pub fn decode_cmos(registers: &TimeRegisters, status_b: u8) -> Option<DateTime> 
         None => 19,
     };
     let time = DateTime {
-        year: u16::from(century) * 100 + u16::from(year),
+        year: u16::from(century).saturating_mul(100).saturating_add(year.into()),
         month: number(registers.month)?,
         day: number(registers.day)?,
         hour,
@@ -127,7 +127,7 @@ pub fn to_bcd(value: u8) -> u8 {
 
 fn from_bcd(value: u8) -> Option<u8> {
     let (tens, units) = (value >> 4, value & 0x0f);
-    (tens < 10 && units < 10).then_some(tens * 10 + units)
+    (tens < 10 && units < 10).then_some(tens.saturating_mul(10).saturating_add(units))
 }
 
 #[cfg(test)]

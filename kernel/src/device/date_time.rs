@@ -37,27 +37,27 @@ impl DateTime {
 
     /// The moment `seconds` after the start of 1970; [`Self::LAST`] when that is beyond it.
     pub fn from_unix(seconds: u64) -> Self {
-        let end = days_before_year(LAST_YEAR + 1) * SECONDS_PER_DAY;
+        let end = days_before_year(LAST_YEAR + 1).saturating_mul(SECONDS_PER_DAY);
         if seconds >= end {
             return Self::LAST;
         }
         let mut day = seconds / SECONDS_PER_DAY;
         // A guess that is never too late, and at most two years too early.
-        let mut year = EPOCH_YEAR + (day / (DAYS_PER_YEAR + 1)) as u16;
-        while days_before_year(year + 1) <= day {
-            year += 1;
+        let mut year = EPOCH_YEAR.saturating_add((day / (DAYS_PER_YEAR + 1)) as u16);
+        while days_before_year(year.saturating_add(1)) <= day {
+            year = year.saturating_add(1);
         }
-        day -= days_before_year(year);
-        let mut month = 1;
-        while day >= u64::from(days_in_month(year, month)) {
-            day -= u64::from(days_in_month(year, month));
-            month += 1;
+        day = day.saturating_sub(days_before_year(year));
+        let mut month = 1u8;
+        while let Some(later) = day.checked_sub(days_in_month(year, month).into()) {
+            day = later;
+            month = month.saturating_add(1);
         }
         let second = seconds % SECONDS_PER_DAY;
         Self {
             year,
             month,
-            day: day as u8 + 1,
+            day: (day as u8).saturating_add(1),
             hour: (second / SECONDS_PER_HOUR) as u8,
             minute: (second % SECONDS_PER_HOUR / SECONDS_PER_MINUTE) as u8,
             second: (second % SECONDS_PER_MINUTE) as u8,
@@ -70,13 +70,12 @@ impl DateTime {
             return None;
         }
         let months = (1..self.month).map(|month| u64::from(days_in_month(self.year, month)));
-        let days = days_before_year(self.year) + months.sum::<u64>() + u64::from(self.day - 1);
-        Some(
-            days * SECONDS_PER_DAY
-                + u64::from(self.hour) * SECONDS_PER_HOUR
-                + u64::from(self.minute) * SECONDS_PER_MINUTE
-                + u64::from(self.second),
-        )
+        let days = days_before_year(self.year)
+            .checked_add(months.sum())?
+            .checked_add(self.day.checked_sub(1)?.into())?;
+        let hours = days.checked_mul(24)?.checked_add(self.hour.into())?;
+        let minutes = hours.checked_mul(60)?.checked_add(self.minute.into())?;
+        minutes.checked_mul(SECONDS_PER_MINUTE)?.checked_add(self.second.into())
     }
 
     /// Whether every field is in its range, and the day is one of that month.
@@ -92,7 +91,9 @@ impl DateTime {
     /// The day of the week, 0 for Sunday to 6; of an invalid date, 0.
     pub fn weekday(self) -> u8 {
         match self.to_unix() {
-            Some(seconds) => ((seconds / SECONDS_PER_DAY + EPOCH_WEEKDAY) % DAYS_PER_WEEK) as u8,
+            Some(seconds) => {
+                ((seconds / SECONDS_PER_DAY).saturating_add(EPOCH_WEEKDAY) % DAYS_PER_WEEK) as u8
+            }
             None => 0,
         }
     }
@@ -100,8 +101,16 @@ impl DateTime {
 
 /// Days from 1 January 1970 to 1 January of `year`, which is 1970 or later.
 fn days_before_year(year: u16) -> u64 {
-    let leap_years = |until: u16| u64::from(until / 4 - until / 100 + until / 400);
-    u64::from(year - EPOCH_YEAR) * DAYS_PER_YEAR + leap_years(year - 1) - leap_years(EPOCH_YEAR - 1)
+    /// Leap years up to the end of 1969.
+    const BEFORE_EPOCH: u16 = leap_years(EPOCH_YEAR - 1);
+    const fn leap_years(until: u16) -> u16 {
+        // No term is larger than the one before.
+        (until / 4).saturating_sub(until / 100).saturating_add(until / 400)
+    }
+    let leap_days = leap_years(year.saturating_sub(1)).saturating_sub(BEFORE_EPOCH);
+    u64::from(year.saturating_sub(EPOCH_YEAR))
+        .saturating_mul(DAYS_PER_YEAR)
+        .saturating_add(leap_days.into())
 }
 
 fn days_in_month(year: u16, month: u8) -> u8 {

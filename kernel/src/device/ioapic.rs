@@ -159,20 +159,24 @@ impl Ioapic {
         message
     }
 
-    /// The pin whose entry is selected, and whether it is the entry's upper half.
-    fn selected_entry(&self) -> Option<(usize, bool)> {
+    /// The pin whose entry may be selected, and whether it is the entry's upper half.
+    fn selected_pin(&self) -> Option<(u8, bool)> {
         let half = self.selected.checked_sub(index::REDIRECTION)?;
-        (half / 2 < PIN_COUNT).then_some((usize::from(half / 2), half % 2 == 1))
+        Some((half / 2, half % 2 == 1))
+    }
+
+    /// The half of an entry that is selected.
+    fn selected_half(&self) -> Option<u32> {
+        let (pin, upper) = self.selected_pin()?;
+        let [low, high] = halves(*self.entries.get(usize::from(pin))?);
+        Some(if upper { high } else { low })
     }
 
     fn read_selected(&self) -> u32 {
         match self.selected {
             index::ID | index::ARBITRATION => self.id,
             index::VERSION => VERSION | u32::from(PIN_COUNT - 1) << LAST_ENTRY_SHIFT,
-            _ => match self.selected_entry() {
-                Some((pin, upper)) => halves(self.entries[pin])[usize::from(upper)],
-                None => u32::MAX,
-            },
+            _ => self.selected_half().unwrap_or(u32::MAX),
         }
     }
 
@@ -181,11 +185,12 @@ impl Ioapic {
             self.id = value & ID_MASK;
             return None;
         }
-        let (pin, upper) = self.selected_entry()?;
-        let [low, high] = halves(self.entries[pin]);
+        let (pin, upper) = self.selected_pin()?;
+        let selected = self.entries.get_mut(usize::from(pin))?;
+        let [low, high] = halves(*selected);
         let (low, high) = if upper { (low, value) } else { (value, high) };
         let entry = (u64::from(high) << u32::BITS | u64::from(low)) & entry::WRITABLE;
-        self.entries[pin] = entry;
+        *selected = entry;
         let bit = 1 << pin;
         if entry & entry::MASKED != 0 || self.waiting & bit == 0 {
             return None;

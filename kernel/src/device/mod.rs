@@ -13,6 +13,20 @@
 //! * [`rtc`]: the clock; [`cmos`] is its format, which the machine's own clock shares, and
 //!   [`date_time`] the calendar.
 
+// A guest reaches all of this: whatever it writes must not stop the hypervisor, also where
+// overflow panics.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 pub mod cmos;
 pub mod date_time;
 pub mod ioapic;

@@ -80,7 +80,7 @@ impl Pit {
             Counter::High(low) => {
                 let count = u64::from(u16::from_le_bytes([low, value]));
                 // 0 is 2^16, and the first clock loads the counter.
-                let left = if count == 0 { 1 << 16 } else { count } + 1;
+                let left = if count == 0 { 1u64 << 16 } else { count }.saturating_add(1);
                 Counter::Counting { left, since: now.tsc }
             }
         };

@@ -58,7 +58,11 @@ impl Width {
 
     /// All ones in so many bytes: what an absent device reads as.
     pub const fn ones(self) -> u32 {
-        u32::MAX >> (u32::BITS - 8 * self.bytes() as u32)
+        match self {
+            Self::Byte => u8::MAX as u32,
+            Self::Word => u16::MAX as u32,
+            Self::Dword => u32::MAX,
+        }
     }
 }
 
@@ -117,15 +121,17 @@ impl Target {
     fn of(port: u16) -> Option<Self> {
         /// The last of a device's ports.
         const fn last(first: u16, count: u16) -> u16 {
-            first + count - 1
+            first.saturating_add(count).saturating_sub(1)
         }
         const UART_LAST: u16 = last(uart::COM1_PORT, uart::PORT_COUNT);
         const RTC_LAST: u16 = last(rtc::INDEX_PORT, rtc::PORT_COUNT);
         const POWER_LAST: u16 = last(power::SLEEP_CONTROL_PORT, power::PORT_COUNT);
         Some(match port {
-            uart::COM1_PORT..=UART_LAST => Self::Uart((port - uart::COM1_PORT) as u8),
-            rtc::INDEX_PORT..=RTC_LAST => Self::Rtc(port - rtc::INDEX_PORT),
-            power::SLEEP_CONTROL_PORT..=POWER_LAST => Self::Power(port - power::SLEEP_CONTROL_PORT),
+            uart::COM1_PORT..=UART_LAST => Self::Uart(port.wrapping_sub(uart::COM1_PORT) as u8),
+            rtc::INDEX_PORT..=RTC_LAST => Self::Rtc(port.wrapping_sub(rtc::INDEX_PORT)),
+            power::SLEEP_CONTROL_PORT..=POWER_LAST => {
+                Self::Power(port.wrapping_sub(power::SLEEP_CONTROL_PORT))
+            }
             power::RESET_CONTROL_PORT => Self::ResetControl,
             power::KEYBOARD_COMMAND_PORT => Self::KeyboardCommand,
             pit::COUNTER_PORT => Self::PitCounter,

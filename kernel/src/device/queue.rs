@@ -26,7 +26,7 @@ impl ByteQueue {
 
     /// Bytes that can still be put in.
     pub fn room(&self) -> usize {
-        self.limit - self.bytes.len()
+        self.limit.saturating_sub(self.bytes.len())
     }
 
     /// Puts one byte in; `false` when the queue is full and the byte was not taken.
@@ -72,8 +72,11 @@ impl ByteQueue {
     /// Moves the oldest bytes to `buffer`, up to the end of their first line, and says how many.
     pub fn pop_line(&mut self, buffer: &mut [u8]) -> usize {
         let end = self.bytes.iter().take(buffer.len()).position(|&byte| byte == b'\n');
-        let len = end.map_or(buffer.len(), |at| at + 1);
-        self.pop_slice(&mut buffer[..len])
+        let line = end.and_then(|at| buffer.get_mut(..=at));
+        match line {
+            Some(line) => self.pop_slice(line),
+            None => self.pop_slice(buffer),
+        }
     }
 
     /// Forgets all bytes.

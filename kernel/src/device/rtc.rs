@@ -45,6 +45,7 @@ impl Default for Rtc {
 
 impl Rtc {
     /// A clock that shows the machine's time, in BCD and 24-hour format.
+    #[expect(clippy::indexing_slicing, reason = "constant indices, below the length")]
     pub const fn new() -> Self {
         let mut registers = [0; REGISTER_COUNT];
         registers[STATUS_A as usize] = DEFAULT_STATUS_A;
@@ -119,7 +120,7 @@ impl Rtc {
             MINUTE => registers.minute,
             HOUR => registers.hour,
             // From 1 for Sunday; one digit is the same in BCD.
-            WEEKDAY => time.weekday() + 1,
+            WEEKDAY => time.weekday().saturating_add(1),
             DAY => registers.day,
             MONTH => registers.month,
             YEAR => registers.year,

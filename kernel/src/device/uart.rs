@@ -233,7 +233,7 @@ impl Uart {
             }
             offset::INTERRUPT_ENABLE => {
                 let enable = InterruptEnable::from_bits_truncate(value);
-                let newly = enable - self.interrupt_enable;
+                let newly = enable.difference(self.interrupt_enable);
                 self.interrupt_enable = enable;
                 // Enabling it with the THR empty interrupts at once, however often the condition
                 // was acknowledged before: Linux's `UART_BUG_THRE` and `UART_BUG_TXEN` tests
@@ -299,7 +299,9 @@ impl Uart {
 
     /// Bytes that the guest can read now. In loopback the serial input is cut off (DS 8.8).
     fn received(&self) -> usize {
-        if self.loopback() { self.receiver.len() } else { self.receiver.len() + self.input.len() }
+        let input = if self.loopback() { 0 } else { self.input.len() };
+        // Both are limited.
+        self.receiver.len().wrapping_add(input)
     }
 
     fn receive(&mut self) -> u8 {
@@ -337,10 +339,12 @@ impl Uart {
             self.receiver.clear();
         }
         self.fifos_enabled = enable;
-        self.trigger_level = if enable {
-            TRIGGER_LEVELS[usize::from(value >> TRIGGER_SHIFT)]
-        } else {
-            TRIGGER_LEVELS[0]
+        let [lowest, low, high, highest] = TRIGGER_LEVELS;
+        self.trigger_level = match value >> TRIGGER_SHIFT {
+            1 if enable => low,
+            2 if enable => high,
+            3 if enable => highest,
+            _ => lowest,
         };
     }
 
@@ -356,7 +360,7 @@ impl Uart {
         } else if enabled(InterruptEnable::TRANSMITTER_EMPTY) && self.transmitter_pending {
             Interrupt::TransmitterEmpty
         } else if enabled(InterruptEnable::MODEM_STATUS)
-            && !(self.modem_status - ModemStatus::LINES).is_empty()
+            && !self.modem_status.difference(ModemStatus::LINES).is_empty()
         {
             Interrupt::ModemStatus
         } else {
@@ -398,14 +402,14 @@ impl Uart {
             ModemStatus::CONNECTED
         };
         let before = self.modem_status & ModemStatus::LINES;
-        let mut changes = self.modem_status - ModemStatus::LINES;
+        let mut changes = self.modem_status.difference(ModemStatus::LINES);
         let changed = before ^ lines;
         let watched = [
             (ModemStatus::DELTA_CTS, changed.contains(ModemStatus::CTS)),
             (ModemStatus::DELTA_DSR, changed.contains(ModemStatus::DSR)),
             (ModemStatus::DELTA_DCD, changed.contains(ModemStatus::DCD)),
             // RI reports only its end.
-            (ModemStatus::TRAILING_RI, (before - lines).contains(ModemStatus::RI)),
+            (ModemStatus::TRAILING_RI, before.difference(lines).contains(ModemStatus::RI)),
         ];
         for (change, seen) in watched {
             changes |= if seen { change } else { ModemStatus::empty() };
