@@ -40,7 +40,7 @@ const CAN_USE_HEAP: u8 = 1 << 7;
 const UNDEFINED_LOADER: u8 = 0xFF;
 
 /// Bytes in an e820 entry: address, length, type.
-const E820_ENTRY_SIZE: u64 = 20;
+const E820_ENTRY_SIZE: usize = 20;
 const E820_LENGTH: u64 = 8;
 const E820_TYPE: u64 = 16;
 
@@ -56,7 +56,7 @@ pub(super) struct BootParams<'a> {
 impl BootParams<'_> {
     /// Writes all of `boot_params`.
     pub fn write(&self, ram: RamLayout, memory: &mut impl GuestMemory) -> Result<(), LoadError> {
-        let at = |offset: u64| GuestPhysical::new(BOOT_PARAMS + offset);
+        let at = |offset: u64| GuestPhysical::new(BOOT_PARAMS.wrapping_add(offset));
         memory.zero(at(0), FRAME_SIZE)?;
         memory.write_u64(at(offset::ACPI_RSDP), ACPI_TABLES.start)?;
 
@@ -70,22 +70,23 @@ impl BootParams<'_> {
         memory.write(at(offset::RAMDISK_IMAGE), &initrd.start.to_le_bytes())?;
         memory.write(at(offset::RAMDISK_SIZE), &initrd.size.to_le_bytes())?;
 
-        let mut entries = 0;
-        for (range, kind) in memory_map::of(ram) {
-            let entry = offset::E820_TABLE + u64::from(entries) * E820_ENTRY_SIZE;
+        let mut entries = 0u8;
+        let places = (offset::E820_TABLE..).step_by(E820_ENTRY_SIZE);
+        for (entry, (range, kind)) in places.zip(memory_map::of(ram)) {
+            let size = range.end.saturating_sub(range.start);
             memory.write_u64(at(entry), range.start)?;
-            memory.write_u64(at(entry + E820_LENGTH), range.end - range.start)?;
-            memory.write(at(entry + E820_TYPE), &(kind as u32).to_le_bytes())?;
-            entries += 1;
+            memory.write_u64(at(entry.wrapping_add(E820_LENGTH)), size)?;
+            memory.write(at(entry.wrapping_add(E820_TYPE)), &(kind as u32).to_le_bytes())?;
+            entries = entries.saturating_add(1);
         }
         Ok(memory.write(at(offset::E820_ENTRIES), &[entries])?)
     }
 
     /// Copies the setup header, or makes a minimal one; returns its `loadflags`.
     fn write_setup_header(&self, memory: &mut impl GuestMemory) -> Result<u8, LoadError> {
-        let at = |offset: u64| GuestPhysical::new(BOOT_PARAMS + offset);
+        let at = |offset: u64| GuestPhysical::new(BOOT_PARAMS.wrapping_add(offset));
         let room = (offset::SETUP_HEADER_END - offset::SETUP_HEADER) as usize;
-        let header = &self.setup_header[..self.setup_header.len().min(room)];
+        let header = self.setup_header.get(..room).unwrap_or(self.setup_header);
         if header.is_empty() {
             memory.write(at(offset::BOOT_FLAG), &BOOT_FLAG.to_le_bytes())?;
             memory.write(at(offset::MAGIC), MAGIC)?;

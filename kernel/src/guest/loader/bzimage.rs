@@ -97,7 +97,7 @@ impl<'a> Header<'a> {
         let xloadflags = u16::from_le_bytes(field(image, file::XLOADFLAGS)?);
         let [length] = field(image, file::HEADER_LENGTH)?;
         // The second byte of a jump over the header: its length from the magic on.
-        let end = offset::MAGIC as usize + usize::from(length);
+        let end = (offset::MAGIC as usize).saturating_add(length.into());
         let bytes = image.get(offset::SETUP_HEADER as usize..end);
         let [setup_sects] = field(image, file::SETUP_SECTS)?;
         let [relocatable] = field(image, file::RELOCATABLE_KERNEL)?;
@@ -118,14 +118,15 @@ impl<'a> Header<'a> {
 
     /// The protected-mode part, without what follows it in a signed file.
     fn payload(&self) -> Result<&'a [u8], LoadError> {
-        let start = (usize::from(self.setup_sectors) + 1) * SECTOR;
-        let len = u64::from(self.syssize) * PARAGRAPH;
+        let start = usize::from(self.setup_sectors).saturating_add(1).saturating_mul(SECTOR);
+        let len = u64::from(self.syssize).saturating_mul(PARAGRAPH);
         if len <= ENTRY_64 {
             return Err(LoadError::Header("its size leaves no room for code"));
         }
         // `syssize` is rounded up: the last paragraph need not be full.
-        let end = (start as u64 + len).min(self.image.len() as u64);
-        let needed = start as u64 + len - (PARAGRAPH - 1);
+        let full = (start as u64).saturating_add(len);
+        let end = full.min(self.image.len() as u64);
+        let needed = full.saturating_sub(PARAGRAPH - 1);
         let payload = usize::try_from(end).ok().and_then(|end| self.image.get(start..end));
         payload.filter(|_| end >= needed).ok_or(truncated(self.image, needed))
     }

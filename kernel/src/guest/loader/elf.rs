@@ -136,7 +136,7 @@ impl<'a> Executable<'a> {
         })?;
         memory.write(GuestPhysical::new(segment.p_paddr), data)?;
         // Neither wraps: the segment was checked to be RAM, and to be no shorter than its data.
-        let bss = GuestPhysical::new(segment.p_paddr + segment.p_filesz);
-        Ok(memory.zero(bss, segment.p_memsz - segment.p_filesz)?)
+        let bss = GuestPhysical::new(segment.p_paddr.saturating_add(segment.p_filesz));
+        Ok(memory.zero(bss, segment.p_memsz.saturating_sub(segment.p_filesz))?)
     }
 }

@@ -130,7 +130,9 @@ pub(super) fn enter_protected(
     write_gdt(CODE_32, memory)?;
     let mut registers = Registers::default();
     for &(register, value) in general {
-        registers.0[register] = value.into();
+        if let Some(register) = registers.0.get_mut(register) {
+            *register = value.into();
+        }
     }
     let start = Start::Protected(Start32 {
         eip,
@@ -143,35 +145,39 @@ pub(super) fn enter_protected(
     Ok(Entry { start, registers })
 }
 
+/// Where the entries of a table are, and of those behind it.
+fn entries(table: u64) -> impl Iterator<Item = GuestPhysical> {
+    (table..).step_by(ENTRY_SIZE as usize).map(GuestPhysical::new)
+}
+
 /// Maps the first 4 GiB one to one with 2 MiB pages.
 fn write_page_tables(memory: &mut impl GuestMemory) -> Result<(), LoadError> {
-    let frame = |number: u64| BOOT_PAGE_TABLES + number * FRAME_SIZE;
-    let mut set = |table: u64, index: u64, entry: u64| {
-        memory.write_u64(GuestPhysical::new(table + index * ENTRY_SIZE), entry)
-    };
-    let (pml4, pdpt, directories) = (frame(0), frame(1), frame(2));
-    set(pml4, 0, pdpt | TABLE)?;
-    for directory in 0..DIRECTORIES {
-        set(pdpt, directory, (directories + directory * FRAME_SIZE) | TABLE)?;
+    const PML4: u64 = BOOT_PAGE_TABLES;
+    const PDPT: u64 = PML4 + FRAME_SIZE;
+    const FIRST_DIRECTORY: u64 = PDPT + FRAME_SIZE;
+    /// What is left of the first two tables.
+    const UNUSED: [Range<u64>; 2] =
+        [PML4 + ENTRY_SIZE..PDPT, PDPT + DIRECTORIES * ENTRY_SIZE..FIRST_DIRECTORY];
+    memory.write_u64(GuestPhysical::new(PML4), PDPT | TABLE)?;
+    let directories = (FIRST_DIRECTORY..PAGE_TABLES_END).step_by(FRAME_SIZE as usize);
+    for (at, directory) in entries(PDPT).zip(directories) {
+        memory.write_u64(at, directory | TABLE)?;
     }
     // The directories are adjacent, and so are the pages they map.
-    for page in 0..DIRECTORIES * TABLE_ENTRIES {
-        set(directories, page, (page * LARGE_FRAME_SIZE) | LARGE_PAGE)?;
+    let pages = (0..MAPPED_END).step_by(LARGE_FRAME_SIZE as usize);
+    for (at, page) in entries(FIRST_DIRECTORY).zip(pages) {
+        memory.write_u64(at, page | LARGE_PAGE)?;
     }
-    // What is left of the first two tables.
-    let unused = |table: u64, used: u64| {
-        (GuestPhysical::new(table + used * ENTRY_SIZE), (TABLE_ENTRIES - used) * ENTRY_SIZE)
-    };
-    for (at, len) in [unused(pml4, 1), unused(pdpt, DIRECTORIES)] {
-        memory.zero(at, len)?;
+    for Range { start, end } in UNUSED {
+        memory.zero(GuestPhysical::new(start), end.saturating_sub(start))?;
     }
     Ok(())
 }
 
 /// Writes the GDT: null, unused, code, data.
 fn write_gdt(code: u64, memory: &mut impl GuestMemory) -> Result<(), LoadError> {
-    for (index, descriptor) in (0..).zip([0, 0, code, DATA]) {
-        memory.write_u64(GuestPhysical::new(BOOT_GDT + index * ENTRY_SIZE), descriptor)?;
+    for (at, descriptor) in entries(BOOT_GDT).zip([0, 0, code, DATA]) {
+        memory.write_u64(at, descriptor)?;
     }
     Ok(())
 }
@@ -187,8 +193,8 @@ pub(super) fn write_command_line(
     memory: &mut impl GuestMemory,
 ) -> Result<(), LoadError> {
     memory.write(GuestPhysical::new(COMMAND_LINE), command_line.as_bytes())?;
-    let end = GuestPhysical::new(COMMAND_LINE + command_line.len() as u64);
-    Ok(memory.zero(end, COMMAND_LINE_END - end.as_u64())?)
+    let end = COMMAND_LINE.saturating_add(command_line.len() as u64);
+    Ok(memory.zero(GuestPhysical::new(end), COMMAND_LINE_END.saturating_sub(end))?)
 }
 
 /// The highest page-aligned place for `size` bytes between 1 MiB and `limit` that touches none
@@ -200,7 +206,7 @@ pub(super) fn place_high(size: u64, limit: u64, occupied: &[Range<u64>]) -> Opti
         if start < HIGH_MEMORY {
             return None;
         }
-        let end = start + size;
+        let end = start.checked_add(size)?;
         // Strictly lower each time, as the range in the way starts below `end`.
         match occupied.iter().find(|range| overlaps(range, &(start..end))) {
             Some(in_the_way) => limit = in_the_way.start,

@@ -125,5 +125,5 @@ fn truncated(image: &[u8], needed: u64) -> LoadError {
 /// `N` bytes of a kernel's file.
 fn field<const N: usize>(image: &[u8], at: usize) -> Result<[u8; N], LoadError> {
     let bytes = image.get(at..).and_then(|rest| rest.first_chunk::<N>());
-    bytes.copied().ok_or(truncated(image, (at + N) as u64))
+    bytes.copied().ok_or(truncated(image, at.saturating_add(N) as u64))
 }

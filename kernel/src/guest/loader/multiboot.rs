@@ -65,16 +65,17 @@ pub(super) fn load(
 
     memory.zero(GuestPhysical::new(INFORMATION), FRAME_SIZE)?;
     let mut put = |at: u64, value: u32| memory.write(GuestPhysical::new(at), &value.to_le_bytes());
-    let mut length = 0;
+    let mut length = 0u32;
     for (range, kind) in memory_map::of(ram) {
-        let size = range.end - range.start;
+        let size = range.end.saturating_sub(range.start);
         let low_high = |value: u64| [value as u32, (value >> 32) as u32];
         let [[start, start_high], [size, size_high]] = [low_high(range.start), low_high(size)];
         let entry = [MEMORY_MAP_ENTRY - 4, start, start_high, size, size_high, kind as u32];
-        for (field, value) in (0..).zip(entry) {
-            put(MEMORY_MAP + u64::from(length) + field * 4, value)?;
+        let fields = (MEMORY_MAP.saturating_add(length.into())..).step_by(4);
+        for (field, value) in fields.zip(entry) {
+            put(field, value)?;
         }
-        length += MEMORY_MAP_ENTRY;
+        length = length.saturating_add(MEMORY_MAP_ENTRY);
     }
     if let Some(initrd) = initrd {
         put(MODULES, initrd.start)?;
@@ -85,7 +86,7 @@ pub(super) fn load(
     for (field, value) in [
         (info::FLAGS, GIVEN),
         (info::MEM_LOWER, (LOW_USABLE_END / KIB) as u32),
-        (info::MEM_UPPER, ((ram.low_end() - HIGH_MEMORY) / KIB) as u32),
+        (info::MEM_UPPER, (ram.low_end().saturating_sub(HIGH_MEMORY) / KIB) as u32),
         (info::CMDLINE, COMMAND_LINE as u32),
         (info::MODS_COUNT, initrd.is_some().into()),
         (info::MODS_ADDR, MODULES as u32),
@@ -93,7 +94,7 @@ pub(super) fn load(
         (info::MMAP_ADDR, MEMORY_MAP as u32),
         (info::BOOT_LOADER_NAME, NAME as u32),
     ] {
-        put(INFORMATION + field, value)?;
+        put(INFORMATION.wrapping_add(field), value)?;
     }
     memory.write(GuestPhysical::new(NAME), LOADER)?;
     let registers = [(reg::RAX, LOADER_MAGIC), (reg::RBX, INFORMATION as u32)];
@@ -113,7 +114,7 @@ const CONTRADICTION: LoadError =
 impl Header {
     /// Finds the header, and checks that what it requires is there.
     fn find(kernel: &[u8]) -> Result<Self, LoadError> {
-        let searched = &kernel[..kernel.len().min(SEARCHED)];
+        let searched = kernel.get(..SEARCHED).unwrap_or(kernel);
         for offset in (0..searched.len()).step_by(4) {
             let Ok(checked) = field::<12>(searched, offset) else { break };
             let [magic, flags, checksum] = [0, 4, 8].map(|at| number(&checked, at).unwrap_or(0));
@@ -135,16 +136,19 @@ impl Header {
         ram: RamLayout,
         memory: &mut impl GuestMemory,
     ) -> Result<(u32, Occupied), LoadError> {
-        let address = |index: usize| number(kernel, self.offset + index * 4);
-        let (header, start, data_end) = (address(3)?, address(4)?, address(5)?);
-        let (bss_end, entry) = (address(6)?, address(7)?);
+        let address = |at: usize| number(kernel, self.offset.saturating_add(at));
+        let (header, start, data_end) = (address(12)?, address(16)?, address(20)?);
+        let (bss_end, entry) = (address(24)?, address(28)?);
         // Where in the file that is which goes to `start`.
         let before = header.checked_sub(start).ok_or(CONTRADICTION)?;
         let skipped = self.offset.checked_sub(before as usize).ok_or(CONTRADICTION)?;
         // Without an end, the data are the rest of the file, and there is no BSS.
         let end = match data_end {
             0 => kernel.len(),
-            end => skipped + end.checked_sub(start).ok_or(CONTRADICTION)? as usize,
+            end => {
+                let len = end.checked_sub(start).ok_or(CONTRADICTION)?;
+                skipped.saturating_add(len as usize)
+            }
         };
         let data = kernel.get(skipped..end).ok_or(truncated(kernel, end as u64))?;
         let size = match bss_end {
@@ -155,7 +159,7 @@ impl Header {
         let mut occupied = Vec::new();
         let range = claim(start.into(), size, ram, &mut occupied)?;
         memory.write(GuestPhysical::new(range.start), data)?;
-        memory.zero(GuestPhysical::new(range.end - bss), bss)?;
+        memory.zero(GuestPhysical::new(range.end.saturating_sub(bss)), bss)?;
         if !range.contains(&u64::from(entry)) {
             return Err(LoadError::EntryOutsideSegments(entry.into()));
         }

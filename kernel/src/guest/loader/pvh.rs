@@ -21,7 +21,7 @@ const START_INFO: u64 = BOOT_PARAMS;
 const MODULES: u64 = START_INFO + 0x100;
 const MEMORY_MAP: u64 = START_INFO + 0x200;
 /// Bytes of an entry of the memory map: address, size, type, reserved.
-const MEMORY_MAP_ENTRY: u64 = 24;
+const MEMORY_MAP_ENTRY: usize = 24;
 
 /// Loads the kernel and `hvm_start_info`.
 pub(super) fn load(
@@ -36,11 +36,12 @@ pub(super) fn load(
     let initrd = load_initrd(image, ram.low_end(), &loaded.occupied, memory)?;
 
     memory.zero(GuestPhysical::new(START_INFO), FRAME_SIZE)?;
-    let mut entries = 0;
-    for (range, kind) in memory_map::of(ram) {
-        let at = MEMORY_MAP + u64::from(entries) * MEMORY_MAP_ENTRY;
-        write(memory, at, &[range.start, range.end - range.start, kind as u64])?;
-        entries += 1;
+    let mut entries = 0u32;
+    let places = (MEMORY_MAP..).step_by(MEMORY_MAP_ENTRY);
+    for (at, (range, kind)) in places.zip(memory_map::of(ram)) {
+        let size = range.end.saturating_sub(range.start);
+        write(memory, at, &[range.start, size, kind as u64])?;
+        entries = entries.saturating_add(1);
     }
     // Addresses and sizes; the last two fields, a command line and one reserved, stay zero.
     if let Some(initrd) = initrd {
@@ -76,8 +77,8 @@ fn entry_point(executable: &Executable<'_>) -> Result<u64, LoadError> {
 }
 
 fn write(memory: &mut impl GuestMemory, at: u64, values: &[u64]) -> Result<(), LoadError> {
-    for (index, value) in (0..).zip(values) {
-        memory.write_u64(GuestPhysical::new(at + index * 8), *value)?;
+    for (at, value) in (at..).step_by(size_of::<u64>()).zip(values) {
+        memory.write_u64(GuestPhysical::new(at), *value)?;
     }
     Ok(())
 }
