@@ -92,7 +92,9 @@ pub fn build(processors: u32) -> Result<Tables, TooLarge> {
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
     let xsdt = image.append(&serialize(&xsdt));
-    image.bytes[..RSDP_LENGTH].copy_from_slice(&serialize(&Rsdp::new(OEM_ID, xsdt)));
+    for (place, byte) in image.bytes.iter_mut().zip(serialize(&Rsdp::new(OEM_ID, xsdt))) {
+        *place = byte;
+    }
 
     let room = layout::ACPI_TABLES.end - layout::ACPI_TABLES.start;
     if image.bytes.len() as u64 > room {
@@ -117,7 +119,7 @@ impl Image {
     /// Appends a table and returns its guest-physical address.
     fn append(&mut self, table: &[u8]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(TABLE_ALIGNMENT), 0);
-        let address = self.start + self.bytes.len() as u64;
+        let address = self.start.saturating_add(self.bytes.len() as u64);
         self.bytes.extend_from_slice(table);
         address
     }

@@ -83,14 +83,16 @@ impl Register {
 
     /// The register's value.
     pub fn get(self, registers: &[u64; GENERAL_REGISTERS]) -> u64 {
-        let whole = registers[usize::from(self.number) % GENERAL_REGISTERS];
+        let index = usize::from(self.number) % GENERAL_REGISTERS;
+        let whole = registers.get(index).copied().unwrap_or(0);
         (whole >> self.shift()) & mask(self.width)
     }
 
     /// Sets the register: writing 4 bytes clears the upper half, writing fewer leaves the
     /// rest as it is (SDM Vol. 1, 3.4.1.1).
     pub fn set(self, registers: &mut [u64; GENERAL_REGISTERS], value: u64) {
-        let whole = &mut registers[usize::from(self.number) % GENERAL_REGISTERS];
+        let index = usize::from(self.number) % GENERAL_REGISTERS;
+        let Some(whole) = registers.get_mut(index) else { return };
         let value = value & mask(self.width);
         *whole = match self.width {
             1 | 2 => (*whole & !(mask(self.width) << self.shift())) | (value << self.shift()),
@@ -101,7 +103,10 @@ impl Register {
 
 /// The low `width` bytes.
 const fn mask(width: u8) -> u64 {
-    if width >= 8 { u64::MAX } else { (1 << (width as u32 * u8::BITS)) - 1 }
+    match u64::MAX.checked_shl((width as u32).saturating_mul(u8::BITS)) {
+        Some(others) => !others,
+        None => u64::MAX,
+    }
 }
 
 /// How a value is made wider on its way into a register.
@@ -168,10 +173,12 @@ impl MmioAccess {
     pub fn complete_read(&self, registers: &mut [u64; GENERAL_REGISTERS], value: u64) {
         if let Direction::Read { into, extend } = self.direction {
             let value = value & mask(self.size);
-            let unused = u64::BITS - (u32::from(self.size) * u8::BITS).min(u64::BITS);
+            let used = u32::from(self.size).saturating_mul(u8::BITS);
+            let unused = u64::BITS.saturating_sub(used);
             let extended = match extend {
                 Extend::None | Extend::Zero => value,
-                Extend::Sign => ((value << unused) as i64 >> unused) as u64,
+                // No bytes are zero, whatever the shift.
+                Extend::Sign => (value.wrapping_shl(unused) as i64).wrapping_shr(unused) as u64,
             };
             into.set(registers, extended);
         }

@@ -1,5 +1,19 @@
 //! Policy: what each exit means, what a guest may see, how it is loaded.
 
+// A guest reaches all of this, and the loaders read files that nobody has checked: neither must
+// stop the hypervisor, also where overflow panics.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 pub mod acpi;
 pub mod activity;
 pub mod apic;

@@ -84,7 +84,9 @@ impl Bitmaps {
 
     /// The bitmap for a choice.
     pub const fn choose(&self, choice: Choice) -> MsrBitmapFrame {
-        self.0[choice.x2apic as usize][choice.tsc_adjust as usize]
+        let [xapic, x2apic] = self.0;
+        let [others, with_tsc_adjust] = if choice.x2apic { x2apic } else { xapic };
+        if choice.tsc_adjust { with_tsc_adjust } else { others }
     }
 }
 
@@ -101,7 +103,7 @@ pub fn allow(bitmap: &mut MsrBitmap, choice: Choice) -> Result<(), NotCovered> {
     allow_listed(bitmap, PASSED_X2APIC)?;
     for group in PASSED_VECTORS {
         for word in 0..VECTOR_WORDS {
-            bitmap.allow_read(group + word)?;
+            bitmap.allow_read(group.saturating_add(word))?;
         }
     }
     Ok(())

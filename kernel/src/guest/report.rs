@@ -141,7 +141,7 @@ impl Report {
             let mut left = MOST_VIOLATIONS;
             checks::find(vmcs, &limits, |violation| {
                 if left > 0 {
-                    left -= 1;
+                    left = left.saturating_sub(1);
                     line(format_args!("invalid: {violation}"));
                 }
             });
@@ -163,20 +163,22 @@ impl Report {
             "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8 ", "r9 ", "r10", "r11",
             "r12", "r13", "r14", "r15",
         ];
-        let others = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-        debug_assert!(!others.contains(&reg::RSP), "RSP is in the VMCS");
+        // RSP is in the VMCS.
+        let all = NAMES.into_iter().zip(self.registers.0).enumerate();
+        let others: heapless::Vec<(&str, u64), 16> =
+            all.filter(|(index, _)| *index != reg::RSP).map(|(_, register)| register).collect();
         for group in others.chunks(4) {
             let mut text: heapless::String<128> = heapless::String::new();
-            for &index in group {
+            for (name, value) in group {
                 use fmt::Write;
                 // Four of them fit.
-                let _ = write!(text, "{} {:016x}  ", NAMES[index], self.registers.0[index]);
+                let _ = write!(text, "{name} {value:016x}  ");
             }
             line(format_args!("{}", text.trim_end()));
         }
         let [cr0, cr3, cr4, efer] = self.control;
         line(format_args!("cr0 {cr0:08x}  cr3 {cr3:016x}  cr4 {cr4:08x}  efer {efer:04x}"));
-        let code = &self.code[..self.code_len];
+        let code = self.code.get(..self.code_len).unwrap_or(&self.code);
         if code.is_empty() {
             line(format_args!("instruction bytes: not readable"));
         } else {

@@ -359,14 +359,15 @@ fn map_ram(ram: &GuestRam, core: &Core<'_>, frames: &mut RunFrames) -> Result<Ep
     let layout = ram.layout();
     let host = ram.host_start().as_u64();
     let high = layout.high();
+    let high_size = high.end.saturating_sub(high.start);
     for (guest, offset, len) in
-        [(0, 0, layout.low_end()), (high.start, layout.low_end(), high.end - high.start)]
+        [(0, 0, layout.low_end()), (high.start, layout.low_end(), high_size)]
     {
         if len > 0 {
             ept.map(
                 frames,
                 GuestPhysical::new(guest),
-                HostPhysical::new(host + offset),
+                HostPhysical::new(host.saturating_add(offset)),
                 len,
                 Rights::ALL,
                 MemoryType::WriteBack,

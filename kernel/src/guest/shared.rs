@@ -119,7 +119,7 @@ impl Slot {
 
     /// How often looks have found it in the guest so far.
     pub fn found(&self) -> Found {
-        let [all, halted] = [0, 1].map(|index| self.found[index].load(Ordering::Relaxed));
+        let [all, halted] = self.found.each_ref().map(|count| count.load(Ordering::Relaxed));
         Found { all, halted }
     }
 

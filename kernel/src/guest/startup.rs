@@ -77,13 +77,13 @@ impl<M: GuestMemory> GuestMemory for Timed<'_, M> {
 
     fn write(&mut self, at: GuestPhysical, from: &[u8]) -> Result<(), NotRam> {
         let (done, ticks) = timed(|| self.memory.write(at, from));
-        self.ticks += ticks;
+        self.ticks = self.ticks.saturating_add(ticks);
         done
     }
 
     fn zero(&mut self, at: GuestPhysical, len: u64) -> Result<(), NotRam> {
         let (done, ticks) = timed(|| self.memory.zero(at, len));
-        self.ticks += ticks;
+        self.ticks = self.ticks.saturating_add(ticks);
         done
     }
 }

@@ -35,16 +35,17 @@ impl Statistics {
     pub fn record(&self, reason: u32, ticks: u32) {
         // There are no reasons so high; should there be one, it is counted with another.
         let index = reason as usize % REASONS;
-        add(&self.counts[index], 1);
-        add(&self.ticks[index], ticks.into());
+        if let (Some(count), Some(sum)) = (self.counts.get(index), self.ticks.get(index)) {
+            add(count, 1);
+            add(sum, ticks.into());
+        }
     }
 
     /// The counters now, with those of `earlier` readings added.
     pub fn add_to(&self, sum: &mut Exits) {
-        for index in 0..REASONS {
-            let (count, ticks) = (&self.counts[index], &self.ticks[index]);
-            sum.counts[index] = sum.counts[index].wrapping_add(count.load(Ordering::Relaxed));
-            sum.ticks[index] = sum.ticks[index].wrapping_add(ticks.load(Ordering::Relaxed));
+        let counts = sum.counts.iter_mut().zip(&self.counts);
+        for (sum, counter) in counts.chain(sum.ticks.iter_mut().zip(&self.ticks)) {
+            *sum = sum.wrapping_add(counter.load(Ordering::Relaxed));
         }
     }
 }
@@ -81,11 +82,11 @@ impl Exits {
     /// What was counted: reason, exits, ticks; most frequent first.
     pub fn rows(&self) -> impl Iterator<Item = (u32, u64, u64)> {
         let mut order: heapless::Vec<usize, REASONS> = (0..REASONS).collect();
-        order.sort_unstable_by_key(|&reason| (core::cmp::Reverse(self.counts[reason]), reason));
-        order
-            .into_iter()
-            .filter(|&reason| self.counts[reason] > 0)
-            .map(|reason| (reason as u32, self.counts[reason], self.ticks[reason]))
+        order.sort_unstable_by_key(|&reason| (core::cmp::Reverse(self.counts.get(reason)), reason));
+        order.into_iter().filter_map(|reason| {
+            let (count, ticks) = (*self.counts.get(reason)?, *self.ticks.get(reason)?);
+            (count > 0).then_some((reason as u32, count, ticks))
+        })
     }
 }
 
@@ -99,7 +100,7 @@ impl fmt::Display for Grouped {
         let mut digits: heapless::String<24> = heapless::String::new();
         write!(digits, "{}", self.0)?;
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
                 text.push(',').map_err(|_| fmt::Error)?;
             }
             text.push(digit).map_err(|_| fmt::Error)?;

@@ -162,21 +162,24 @@ pub fn fetch(
     size: CodeSize,
     into: &mut [u8; MAX_INSTRUCTION],
 ) -> Result<usize, WalkError> {
-    let mut read = 0;
-    while read < into.len() {
+    let mut read = 0usize;
+    while let Some(rest) = into.get_mut(read..).filter(|rest| !rest.is_empty()) {
         // 64-bit mode ignores the base; elsewhere addresses wrap at 4 GiB.
         let offset = rip.wrapping_add(read as u64);
         let linear = match size {
             CodeSize::Bits64 => offset,
             CodeSize::Bits16 | CodeSize::Bits32 => cs_base.wrapping_add(offset) & LINEAR_32,
         };
-        let in_page = (FRAME_SIZE - linear % FRAME_SIZE) as usize;
-        let len = in_page.min(into.len() - read);
-        let part = &mut into[read..read + len];
+        let in_page = FRAME_SIZE.saturating_sub(linear % FRAME_SIZE) as usize;
+        let part = match rest.split_at_mut_checked(in_page) {
+            Some((part, _)) => part,
+            None => rest,
+        };
+        let len = part.len();
         let result = translate(memory, paging, GuestVirtual(linear))
             .and_then(|at| Ok(memory.read(at, part)?));
         match result {
-            Ok(()) => read += len,
+            Ok(()) => read = read.saturating_add(len),
             Err(error) if read == 0 => return Err(error),
             Err(_) => break,
         }
@@ -184,8 +187,19 @@ pub fn fetch(
     Ok(read)
 }
 
+/// The lowest bit of an address that is part of its index into the table of a level.
+const fn index_shift(level: u32, index_bits: u32) -> u32 {
+    OFFSET_BITS.saturating_add(level.saturating_sub(1).saturating_mul(index_bits))
+}
+
+/// Where an entry is. No table ends at the end of what 64 bits can address.
+const fn entry_at(table: u64, index: u64, size: usize) -> GuestPhysical {
+    GuestPhysical::new(table.saturating_add(index.saturating_mul(size as u64)))
+}
+
 fn check_canonical(at: GuestVirtual, levels: u32) -> Result<(), WalkError> {
-    let unused = u64::BITS - (OFFSET_BITS + levels * WIDE_INDEX_BITS);
+    let used = index_shift(levels, WIDE_INDEX_BITS).saturating_add(WIDE_INDEX_BITS);
+    let unused = u64::BITS.saturating_sub(used);
     let extended = ((at.0 << unused) as i64 >> unused) as u64;
     if extended == at.0 { Ok(()) } else { Err(WalkError::NotCanonical(at)) }
 }
@@ -200,14 +214,14 @@ fn walk_wide(
 ) -> Result<GuestPhysical, WalkError> {
     let mut table = root;
     for level in (1..=levels).rev() {
-        let shift = OFFSET_BITS + (level - 1) * WIDE_INDEX_BITS;
+        let shift = index_shift(level, WIDE_INDEX_BITS);
         let index = (at.0 >> shift) & ((1 << WIDE_INDEX_BITS) - 1);
-        let entry = memory.read_u64(GuestPhysical::new(table + index * size_of::<u64>() as u64))?;
+        let entry = memory.read_u64(entry_at(table, index, size_of::<u64>()))?;
         if entry & PRESENT == 0 {
             return Err(WalkError::NotPresent { at, level });
         }
         if level == 1 || (level <= largest && entry & PAGE != 0) {
-            let offset = (1 << shift) - 1;
+            let offset = !(u64::MAX << shift);
             return Ok(GuestPhysical::new((entry & WIDE_ADDRESS & !offset) | (at.0 & offset)));
         }
         table = entry & WIDE_ADDRESS;
@@ -224,10 +238,10 @@ fn walk_narrow(
     at: GuestVirtual,
 ) -> Result<GuestPhysical, WalkError> {
     let entry_of = |table: u64, level: u32| {
-        let shift = OFFSET_BITS + (level - 1) * NARROW_INDEX_BITS;
+        let shift = index_shift(level, NARROW_INDEX_BITS);
         let index = (at.0 >> shift) & ((1 << NARROW_INDEX_BITS) - 1);
         let mut entry = [0; size_of::<u32>()];
-        memory.read(GuestPhysical::new(table + index * size_of::<u32>() as u64), &mut entry)?;
+        memory.read(entry_at(table, index, entry.len()), &mut entry)?;
         let entry = u64::from(u32::from_le_bytes(entry));
         if entry & PRESENT == 0 { Err(WalkError::NotPresent { at, level }) } else { Ok(entry) }
     };

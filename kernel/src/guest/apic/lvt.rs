@@ -78,13 +78,13 @@ impl Kept {
 
     /// The entry behind an MSR.
     pub fn get(&self, msr: u32) -> Option<u64> {
-        Some(self.0[index(msr)?])
+        self.0.get(index(msr)?).copied()
     }
 
     /// Changes the entry behind an MSR, where there is one.
     pub fn set(&mut self, msr: u32, value: u64) {
-        if let Some(index) = index(msr) {
-            self.0[index] = value;
+        if let Some(kept) = index(msr).and_then(|index| self.0.get_mut(index)) {
+            *kept = value;
         }
     }
 }

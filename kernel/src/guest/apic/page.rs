@@ -66,7 +66,7 @@ pub fn page_offset(at: GuestPhysical) -> Option<u64> {
 /// The register, by its number in x2APIC mode, that an access is for.
 fn register_at(offset: u64, size: u8) -> Option<u32> {
     let number = u32::try_from(offset / STRIDE).ok()?;
-    (size == ACCESS && offset.is_multiple_of(STRIDE)).then_some(FIRST + number)
+    FIRST.checked_add(number).filter(|_| size == ACCESS && offset.is_multiple_of(STRIDE))
 }
 
 impl LocalApic {

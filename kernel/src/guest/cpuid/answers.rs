@@ -49,10 +49,10 @@ impl Answers {
     pub fn get(&self, leaf: u32) -> Option<&CpuidResult> {
         let index = match leaf {
             ..=MAX_BASIC => leaf as usize,
-            EXTENDED..=MAX_EXTENDED => (leaf - EXTENDED) as usize + BASIC,
+            EXTENDED..=MAX_EXTENDED => (leaf.wrapping_sub(EXTENDED) as usize).wrapping_add(BASIC),
             _ => return None,
         };
-        (self.known >> index & 1 != 0).then(|| &self.rows[index])
+        if self.known >> index & 1 != 0 { self.rows.get(index) } else { None }
     }
 
     /// What CR4.OSXSAVE adds to ECX of leaf [`SHOWS_OSXSAVE`](Self::SHOWS_OSXSAVE).

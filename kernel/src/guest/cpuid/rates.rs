@@ -15,12 +15,13 @@ const MOST_MEGAHERTZ: u64 = 0xFFFF;
 /// one that cannot overflow there. It is exact where both rates are round; measured rates
 /// come out within `crystal_khz / 2^32` (6 millionths for 24 MHz), below what measuring is worth.
 pub(super) fn crystal(guest: &GuestCpu) -> CpuidResult {
-    let kilohertz = guest.apic_timer_hz / KILO + (guest.apic_timer_hz % KILO) / (KILO / 2);
-    let Ok(crystal) = u32::try_from(kilohertz * KILO) else { return NOTHING };
+    let rounding = (guest.apic_timer_hz % KILO) / (KILO / 2);
+    let kilohertz = (guest.apic_timer_hz / KILO).saturating_add(rounding);
+    let Ok(crystal) = u32::try_from(kilohertz.saturating_mul(KILO)) else { return NOTHING };
     if crystal == 0 || guest.tsc_hz == 0 {
         return NOTHING;
     }
-    let most = u64::from(u32::MAX) / kilohertz;
+    let Some(most) = u64::from(u32::MAX).checked_div(kilohertz) else { return NOTHING };
     let (numerator, denominator) = approximate(guest.tsc_hz, crystal.into(), most);
     match (u32::try_from(numerator), u32::try_from(denominator)) {
         (Ok(ebx @ 1..), Ok(eax @ 1..)) => CpuidResult { eax, ebx, ecx: crystal, edx: 0 },
@@ -40,12 +41,10 @@ pub(super) fn megahertz(guest: &GuestCpu) -> CpuidResult {
 fn approximate(a: u64, b: u64, most: u64) -> (u64, u64) {
     let (mut a, mut b) = (a, b);
     let (mut before, mut last) = ((0, 1), (1, 0));
-    while b != 0 {
-        let quotient = a / b;
+    while let (Some(quotient), Some(rest)) = (a.checked_div(b), a.checked_rem(b)) {
         // How often the last convergent can be added before a part gets too large.
-        let room = |before: u64, last: u64| match last {
-            0 => quotient,
-            _ => most.saturating_sub(before) / last,
+        let room = |before: u64, last: u64| {
+            most.saturating_sub(before).checked_div(last).unwrap_or(quotient)
         };
         let times = quotient.min(room(before.0, last.0)).min(room(before.1, last.1));
         // Less than half of the way is farther off than the last convergent; and a fraction
@@ -58,7 +57,7 @@ fn approximate(a: u64, b: u64, most: u64) -> (u64, u64) {
         if times < quotient {
             break;
         }
-        (a, b) = (b, a % b);
+        (a, b) = (b, rest);
     }
     last
 }

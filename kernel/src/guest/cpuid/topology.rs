@@ -49,7 +49,7 @@ pub(super) fn cache(host: CpuidResult, guest: &GuestCpu) -> CpuidResult {
     if host.eax & TYPE == 0 {
         return NOTHING;
     }
-    let highest = addressable(guest) - 1;
+    let highest = addressable(guest).saturating_sub(1);
     let shared = (host.eax >> LEVEL_SHIFT) & LEVEL >= FIRST_SHARED_LEVEL;
     let sharing = if shared { highest.min(MOST_SHARING) } else { 0 };
     CpuidResult {

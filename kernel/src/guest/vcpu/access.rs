@@ -76,7 +76,10 @@ impl Vcpu {
         }
         let mut code = [0; MAX_INSTRUCTION];
         let access = match report::instruction(&self.vmcs, &self.ram, &mut code) {
-            Ok(len) => mmio::decode(&code[..len], report::code_size(&self.vmcs)),
+            Ok(len) => {
+                let code = code.get(..len).unwrap_or(&code);
+                mmio::decode(code, report::code_size(&self.vmcs))
+            }
             Err(_) => Err(mmio::DecodeError::Truncated),
         };
         let access = match access {

@@ -245,7 +245,7 @@ impl Vcpu {
             vmx::invvpid_all();
         }
         self.apic.init(&self.shared.identities);
-        self.due -= Due::NMI;
+        self.due.remove(Due::NMI);
         self.slot.take_nmi();
         self.vmcs.set_nmi_window(false);
         start::set_guest(&mut self.vmcs, &Start::Real { page })?;
@@ -273,6 +273,7 @@ impl Vcpu {
             ExitReason::Xsetbv => self.xsetbv(registers),
             ExitReason::Vmcall => {
                 #[cfg(feature = "inject-panic")]
+                #[expect(clippy::panic, reason = "what the feature is for; guests get none of it")]
                 match registers.0[reg::RAX] {
                     INJECT_PANIC => panic!("a panic was asked for"),
                     // Bit 1 of RFLAGS must be 1 (SDM Vol. 3C, 27.3.1.4): the next entry fails.
@@ -328,7 +329,7 @@ impl Vcpu {
     #[cold]
     fn prepare_entry(&mut self, next: Next, registers: &mut Registers) -> Next {
         let attend = self.due.contains(Due::ATTEND);
-        self.due -= Due::ATTEND;
+        self.due.remove(Due::ATTEND);
         if attend && next == Next::Resume && !self.attend(registers) {
             return Next::Leave;
         }

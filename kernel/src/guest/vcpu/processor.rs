@@ -169,7 +169,8 @@ impl Vcpu {
         };
         let value = match usize::from(from) {
             reg::RSP => self.vmcs.read(GuestField::RSP),
-            index => registers.0[index % registers.0.len()],
+            // Four bits wide: there is one for each number.
+            index => registers.0.get(index).copied().unwrap_or(0),
         };
         let owned = control_registers::CR0_OWNED;
         let mode = Mode {
@@ -216,9 +217,8 @@ impl Vcpu {
             [GuestField::PDPTE0, GuestField::PDPTE1, GuestField::PDPTE2, GuestField::PDPTE3];
         let table = self.vmcs.read(GuestField::CR3) & TABLE;
         let mut entries = [0; 4];
-        for (index, entry) in (0..).zip(&mut entries) {
-            let at = GuestPhysical::new(table + index * 8);
-            *entry = self.ram.read_u64(at).map_err(|_| GeneralProtection)?;
+        for (at, entry) in (table..).step_by(size_of::<u64>()).zip(&mut entries) {
+            *entry = self.ram.read_u64(GuestPhysical::new(at)).map_err(|_| GeneralProtection)?;
             if *entry & PRESENT != 0 && *entry & (RESERVED | beyond) != 0 {
                 return Err(GeneralProtection);
             }

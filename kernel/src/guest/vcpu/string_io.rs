@@ -49,7 +49,6 @@ pub(super) fn serve(
         return Served::Inject(Exception::GeneralProtection);
     }
     let mask = address_mask(vcpu.vmcs.info(InfoField::INSTRUCTION_INFO));
-    let index = if access.direction == IoDirection::In { RDI } else { reg::RSI };
     let count = if access.rep { registers.0[reg::RCX] & mask } else { 1 };
     let backwards = vcpu.vmcs.read(GuestField::RFLAGS) & DIRECTION_FLAG != 0;
     let bytes = u64::from(width.bytes());
@@ -58,13 +57,13 @@ pub(super) fn serve(
     let first = vcpu.vmcs.info(InfoField::GUEST_LINEAR);
     let now = count.min(AT_ONCE);
     let mut result = Served::Done;
-    let mut moved = 0;
+    let mut moved = 0u64;
     while moved < now {
         let linear = first.wrapping_add(moved.wrapping_mul(step));
         match element(vcpu, access, width, linear) {
-            Ok(Served::Done) => moved += 1,
+            Ok(Served::Done) => moved = moved.saturating_add(1),
             Ok(other) => {
-                moved += 1;
+                moved = moved.saturating_add(1);
                 result = other;
                 break;
             }
@@ -74,8 +73,12 @@ pub(super) fn serve(
             }
         }
     }
-    let advanced = registers.0[index].wrapping_add(moved.wrapping_mul(step));
-    replace(&mut registers.0[index], advanced, mask);
+    let pointer = match access.direction {
+        IoDirection::In => &mut registers.0[RDI],
+        IoDirection::Out => &mut registers.0[reg::RSI],
+    };
+    let advanced = pointer.wrapping_add(moved.wrapping_mul(step));
+    replace(pointer, advanced, mask);
     if access.rep {
         let left = registers.0[reg::RCX].wrapping_sub(moved);
         replace(&mut registers.0[reg::RCX], left, mask);
@@ -97,7 +100,7 @@ fn element(
     let now = || vcpu.clock.now();
     let mut value = [0; 4];
     let mut places = [GuestPhysical::default(); 4];
-    for (offset, place) in places[..len].iter_mut().enumerate() {
+    for (offset, place) in places.iter_mut().take(len).enumerate() {
         *place = locate(vcpu, linear.wrapping_add(offset as u64), access.direction)?;
     }
     match access.direction {
@@ -105,14 +108,14 @@ fn element(
             let Some(mut platform) = vcpu.shared.platform() else { return Ok(Served::Leave) };
             value = platform.port_read(access.port, width, now).to_le_bytes();
             drop(platform);
-            for (place, byte) in places.iter().zip(&value[..len]) {
+            for (place, byte) in places.iter().zip(&value).take(len) {
                 // What is not RAM takes no writes.
                 let _ = vcpu.ram.write(*place, core::slice::from_ref(byte));
             }
             Ok(Served::Done)
         }
         IoDirection::Out => {
-            for (place, byte) in places.iter().zip(&mut value[..len]) {
+            for (place, byte) in places.iter().zip(&mut value).take(len) {
                 // What is not RAM reads as all ones.
                 if vcpu.ram.read(*place, core::slice::from_mut(byte)).is_err() {
                     *byte = u8::MAX;
