@@ -1,5 +1,18 @@
 //! A guest's RAM, as the core that runs the guest sees it.
 
+// Guests name the addresses: none of them must stop the hypervisor.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::{FrameRange, GuestMemory, GuestPhysical, HostPhysical, HostVirtual, NotRam, RamLayout};
 use crate::arch::copy;
 
@@ -72,7 +85,7 @@ impl RamView {
 
     fn host(&self, at: GuestPhysical, len: u64) -> Result<*mut u8, NotRam> {
         let offset = self.layout.offset_of(at, len).ok_or(NotRam { at, len })?;
-        Ok((self.window.as_u64() + offset) as *mut u8)
+        Ok(self.window.as_u64().wrapping_add(offset) as *mut u8)
     }
 }
 

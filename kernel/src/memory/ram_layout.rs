@@ -1,5 +1,18 @@
 //! Where a guest sees its RAM.
 
+// Guests name the addresses: none of them must stop the hypervisor.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::GuestPhysical;
 use core::ops::Range;
 
@@ -33,7 +46,9 @@ impl RamLayout {
 
     /// The part above the hole; empty when all fits below.
     pub const fn high(&self) -> Range<u64> {
-        HIGH_RAM_START..HIGH_RAM_START + (self.size - self.low_end())
+        // Neither wraps for a size that any machine has.
+        let size = self.size.saturating_sub(self.low_end());
+        HIGH_RAM_START..HIGH_RAM_START.saturating_add(size)
     }
 
     /// Offset into the guest's RAM of `len` bytes at `at`, or `None` where any of them is not RAM.
@@ -44,7 +59,7 @@ impl RamLayout {
         if end <= self.low_end() {
             Some(start)
         } else if start >= high.start && end <= high.end {
-            Some(start - high.start + self.low_end())
+            start.checked_sub(high.start)?.checked_add(self.low_end())
         } else {
             None
         }

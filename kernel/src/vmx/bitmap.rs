@@ -1,5 +1,18 @@
 //! MSR and I/O bitmaps: all ones, so that everything exits, but for what is let through.
 
+// On the way of every guest: no MSR number must stop the hypervisor.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use crate::memory::{FRAME_SIZE, HostPhysical};
 
 /// Bytes of each of the four parts of an MSR bitmap (SDM Vol. 3C, 25.6.9).
@@ -36,12 +49,14 @@ impl MsrBitmap {
     }
 
     fn clear(&mut self, msr: u32, base: usize) -> Result<(), NotCovered> {
-        let (part, index) = match msr {
-            0..COVERED => (0, msr),
-            HIGH_START.. if msr - HIGH_START < COVERED => (PART, msr - HIGH_START),
+        let (part, index) = match (msr, msr.checked_sub(HIGH_START)) {
+            (0..COVERED, _) => (0, msr),
+            (_, Some(index @ 0..COVERED)) => (PART, index),
             _ => return Err(NotCovered(msr)),
         };
-        self.0[base + part + index as usize / 8] &= !(1 << (index % 8));
+        let at = base.saturating_add(part).saturating_add(index as usize / 8);
+        let byte = self.0.get_mut(at).ok_or(NotCovered(msr))?;
+        *byte &= !(1 << (index % 8));
         Ok(())
     }
 

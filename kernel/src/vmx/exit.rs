@@ -2,6 +2,19 @@
 //!
 //! SDM Vol. 3D, Appendix C for the reasons; Vol. 3C, 28.2 for what comes with them.
 
+// Guests cause what is decoded here: none of it must stop the hypervisor.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 mod event;
 mod instruction_error;
 mod qualification;
@@ -22,5 +35,5 @@ const fn bit(value: u64, number: u32) -> bool {
 
 /// `width` bits from bit `low` on.
 const fn bits(value: u64, low: u32, width: u32) -> u64 {
-    value >> low & ((1 << width) - 1)
+    value >> low & !(u64::MAX << width)
 }

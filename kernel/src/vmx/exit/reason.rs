@@ -137,9 +137,9 @@ reasons! {
 
 impl ExitReason {
     /// One more than the highest known number: the length of a table with an entry per reason.
-    pub const COUNT: usize = {
-        let last = Self::ALL[Self::ALL.len() - 1];
-        last.number() as usize + 1
+    pub const COUNT: usize = match Self::ALL.last() {
+        Some(last) => last.number() as usize + 1,
+        None => 0,
     };
 }
 
