@@ -161,7 +161,12 @@ impl Line {
 
     fn remember(&mut self, line: &[u8]) {
         self.text = line.to_vec();
-        // Not with a password.
+        // Not with a password, nor with what may be one behind a word that was mistyped.
+        let first = line.trim_ascii_start().to_ascii_lowercase();
+        if first.starts_with(b"sign-i") {
+            self.text.clear();
+            return;
+        }
         let known = self.history.last().is_some_and(|last| last == line);
         if self.secret() == 0 && !line.is_empty() && !known {
             self.history.push(line.to_vec());
@@ -247,7 +252,7 @@ mod tests {
         assert_eq!(shown("  sign-in anna  my päss"), "  sign-in anna  *******");
         assert_eq!(shown("stop sign-in anna x"), "stop sign-in anna x");
         let mut line = Line::default();
-        type_in(&mut line, "list\rsign-in anna secret\r");
+        type_in(&mut line, "list\rsign-in anna secret\rSign-In anna secret\rsign-in secret\r");
         line.begin();
         type_in(&mut line, "\x1b[A");
         assert_eq!(line.shown(), "list");

@@ -149,12 +149,12 @@ impl Command<'_> {
             | Self::Inventory(_)
             | Self::Top(_)
             | Self::Plan
-            | Self::Log
             | Self::Memory
             | Self::Audit => Some(Role::Viewer),
             Self::Order(order, _) => Some(order.role()),
-            // A guest's secrets are in its memory and in its registers.
+            // A guest's secrets are in its memory and in its registers, which the log has of a fault.
             Self::Examine(..)
+            | Self::Log
             | Self::Registers(..)
             | Self::Dump(_)
             | Self::Define(_)
@@ -400,9 +400,7 @@ mod tests {
         for line in ["attach a", "sign-in a b", "sign-out", "who", "help"] {
             assert!(free(line), "{line}");
         }
-        for line in
-            ["list", "inventory", "top", "plan", "log", "memory", "audit", "info a", "exits a"]
-        {
+        for line in ["list", "inventory", "top", "plan", "memory", "audit", "info a", "exits a"] {
             assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Viewer), "{line}");
         }
         for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {
@@ -412,6 +410,7 @@ mod tests {
             "release a",
             "destroy a",
             "define a",
+            "log",
             "dump a",
             "examine a 0",
             "registers a 0",

@@ -34,15 +34,6 @@ const GREETING: &str = concat!("Bulkhead ", env!("CARGO_PKG_VERSION"));
 /// A command line.
 pub type Line = Vec<u8, MAX_COMMAND>;
 
-/// What a client wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// To know who is here. It has been told; it may be another client than before.
-    Hello,
-    /// This to be done.
-    Command(Line),
-}
-
 /// The protocol's state.
 pub struct Link {
     decoder: Decoder,
@@ -111,14 +102,17 @@ impl Link {
     }
 
     /// The request to be answered next, when [`is_idle`](Self::is_idle).
-    pub fn request(&mut self) -> Option<Request> {
-        if let Some(id) = self.greeted.take() {
-            self.put(&encode(Kind::Greeting, id, 0, GREETING.as_bytes()));
-            return Some(Request::Hello);
-        }
+    pub fn request(&mut self) -> Option<Line> {
         let (id, line) = self.next.take()?;
         (self.id, self.number, self.refused) = (id, 0, false);
-        Some(Request::Command(line))
+        Some(line)
+    }
+
+    /// Greets a client that has come, when [`is_idle`](Self::is_idle). Says whether one has.
+    pub fn greet(&mut self) -> bool {
+        let Some(id) = self.greeted.take() else { return false };
+        self.put(&encode(Kind::Greeting, id, 0, GREETING.as_bytes()));
+        true
     }
 
     /// Says a line of the answer.
@@ -233,10 +227,7 @@ mod tests {
 
     fn command(link: &mut Link, id: u32, line: &[u8]) -> Option<String> {
         receive(link, &encode(Kind::Command, id, 0, line));
-        match link.request()? {
-            Request::Command(line) => Some(String::from_utf8_lossy(&line).into()),
-            Request::Hello => None,
-        }
+        link.request().map(|line| String::from_utf8_lossy(&line).into())
     }
 
     #[test]
@@ -280,8 +271,8 @@ mod tests {
     fn who_asks_is_greeted() {
         let mut link = Link::new();
         receive(&mut link, &encode(Kind::Hello, 5, 0, &[]));
-        assert_eq!(link.request(), Some(Request::Hello));
         assert_eq!(link.request(), None);
+        assert!(link.greet() && !link.greet(), "once");
         let frames = said(&mut link);
         assert_eq!((frames.len(), frames[0].kind, frames[0].id), (1, Kind::Greeting, 5));
         assert_eq!(frames[0].payload.as_slice(), GREETING.as_bytes());
@@ -293,7 +284,7 @@ mod tests {
         receive(&mut link, &encode(Kind::Command, 1, 0, b"one"));
         receive(&mut link, &encode(Kind::Command, 2, 0, b"two"));
         let two = Line::from_slice(b"two").unwrap();
-        assert_eq!(link.request(), Some(Request::Command(two)));
+        assert_eq!(link.request(), Some(two));
         link.end();
         assert_eq!(said(&mut link)[0].id, 2);
         assert_eq!(link.request(), None);

@@ -3,7 +3,7 @@
 //! Nothing here waits for the port: it gets at most what its FIFO takes, and the rest waits in the [`Link`]. Used by
 //! the service core alone.
 
-use super::link::{Link, Request};
+use super::link::{Line, Link};
 use super::log::{self as console, serial_config};
 use bulkhead_control::Encoded;
 use core::fmt;
@@ -124,8 +124,13 @@ pub fn is_idle() -> bool {
 }
 
 /// The request to be answered next.
-pub fn request() -> Option<Request> {
+pub fn request() -> Option<Line> {
     with(|port| port.link.request())
+}
+
+/// Greets a client that has come. Says whether one has.
+pub fn greet() -> bool {
+    with(|port| port.link.greet())
 }
 
 /// Says a line of the answer.

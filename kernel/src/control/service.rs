@@ -13,7 +13,6 @@ use super::estate::Estate;
 use super::guest::{Boot, Guest, define};
 use super::inventory;
 use super::life::Life;
-use super::link::Request;
 use super::listing::{Listing, Rest, Step, What};
 use super::log as console;
 use super::panic;
@@ -87,6 +86,11 @@ impl Service {
             let attached_was_active = self.attached_is_active();
             for guest in &mut self.guests {
                 guest.look_after();
+                // One that was paused, or put into quarantine, after it had been asked to power itself off.
+                let stays = matches!(guest.life(), Life::Paused | Life::Quarantined);
+                if self.ending && stays && !guest.shared().is_ending() {
+                    let _ = guest.stop(Manner::Now);
+                }
                 // What it wrote last comes before what is said of its end.
                 if guest.has_ended() && !consoles::has_output(guest) {
                     guest.conclude(&mut self.estate);
@@ -137,18 +141,17 @@ impl Service {
         if !answers::wanted(Channel::Control) {
             return busy;
         }
+        // Nothing of the last client's is the next one's, an answer that is not whole neither.
+        if port::greet() {
+            self.sessions[Channel::Control] = Session::default();
+            self.leave(Channel::Control);
+            return true;
+        }
         if self.sessions[Channel::Control].rest.is_some() {
             return self.go_on(Channel::Control) || busy;
         }
-        match port::request() {
-            None => return busy,
-            // Nothing of the last client's is the next one's.
-            Some(Request::Hello) => {
-                self.sessions[Channel::Control] = Session::default();
-                self.leave(Channel::Control);
-            }
-            Some(Request::Command(line)) => self.obey(Channel::Control, &line),
-        }
+        let Some(line) = port::request() else { return busy };
+        self.obey(Channel::Control, &line);
         true
     }
 
@@ -185,7 +188,10 @@ impl Service {
                 return said;
             }
             match rest.step(&self.guests, self.consoles.attached()) {
-                Step::More => said = true,
+                Step::More => {
+                    said = true;
+                    self.is_busy(channel);
+                }
                 // Others are served meanwhile.
                 Step::Soon => return true,
                 Step::Later => return said,
@@ -311,6 +317,8 @@ impl Service {
                 "a dump is for a program: cargo xtask ctl --save FILE -- dump {name}"
             ));
         }
+        // Its first line is the guest's memory, which the audit trail must not have.
+        audit::result(false, format_args!("the dump of guest {name} begins"));
         self.sessions[channel].rest = Some(Rest::Dump(Dump::new(index).into()));
     }
 
@@ -359,8 +367,10 @@ impl Service {
         self.ending = true;
         answer(format_args!("the machine is switched off when all guests have stopped"));
         for guest in &mut self.guests {
-            // One that has ended already refuses it.
-            let _ = guest.stop(manner);
+            // One that was asked has its time; only `stop` itself takes it away. One that has ended already refuses it.
+            if manner == Manner::Now || !guest.is_asked_to_stop() {
+                let _ = guest.stop(manner);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::service::Service;
 use super::session::Channel;
 use alloc::format;
 use alloc::string::String;
+use bulkhead_operators::Role;
 use log::info;
 
 /// Seconds since the log began.
@@ -78,6 +79,12 @@ impl Service {
     }
 
     /// Signs out those who have given no command for long.
+    /// Whoever is at a channel is not idle: a long answer goes there.
+    pub(super) fn is_busy(&mut self, channel: Channel) {
+        // The least role is enough to be known.
+        let _ = self.access.may(channel as usize, Role::Viewer, now());
+    }
+
     pub(super) fn sign_out_idle(&mut self) {
         while let Some((place, name)) = self.access.expire(now()) {
             let channel = Channel::ALL.get(place).map_or("", |channel| channel.who());

@@ -55,7 +55,7 @@ fn edited(name: &str) -> Result<()> {
     console.wait_for("bulkhead> ")?;
     for (keys, seen) in [
         ("sign-in tes", "bulkhead> sign-in tes"),
-        ("ter no secre", "bulkhead> sign-in tester *********"),
+        ("ter no secre", "bulkhead> sign-in tester ********"),
         ("t at all\r", "console: tester is signed in as administrator\r\n"),
         ("paus\x7f", "bulkhead> pau"),
         ("\t", "bulkhead> pause "),

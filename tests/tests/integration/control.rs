@@ -189,6 +189,9 @@ fn dump(name: &str) -> Result<()> {
     let record = String::from_utf8_lossy(&std::fs::read(folder.join(RECORD))?).into_owned();
     let digest = saved.output.trim();
     ensure!(record.contains(&format!(" guest: one was {digest}")), "no record of {digest}");
+    // And nothing of the memory itself.
+    let begun = " tester@control: dump one: the dump of guest one begins ";
+    ensure!(record.contains(begun), "no record of the command");
     Ok(())
 }
 

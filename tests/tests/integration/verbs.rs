@@ -71,6 +71,7 @@ fn stop(name: &str) -> Result<()> {
     answered(&mut console, "restart hears", &format!("guest hears {asked}; it is started"))?;
     let twice = "is told to stop, as it was asked before; it is started again then";
     answered(&mut console, "restart hears", &format!("guest hears {twice}"))?;
+    console.wait_for("guest hears: stopped by the operator\r\n")?;
     console.guest("hears")?.wait_for("hears: ready\r\n")?;
     answered(&mut console, "stop hears --now", "guest hears is told to stop")?;
     console.wait_for("guest hears: stopped by the operator\r\n")?;

@@ -69,7 +69,14 @@ impl Guest {
         self.end_run(manner, Wanted::Restart).map(Some)
     }
 
+    /// Whether it was asked to power itself off, with nothing to follow.
+    pub fn is_asked_to_stop(&self) -> bool {
+        self.life == Life::Stopping && self.wanted == Wanted::Stop
+    }
+
     fn end_run(&mut self, manner: Manner, then: Wanted) -> Result<Stopping, Refusal> {
+        // What has been told to leave hears no button any more.
+        let manner = if self.shared().is_ending() { Manner::Now } else { manner };
         let stopping = match (manner, self.life) {
             (Manner::Ask, Life::Running) if self.press_power_button() => {
                 self.go(Event::Ask)?;
@@ -80,7 +87,7 @@ impl Guest {
             }
             (Manner::Ask, Life::Running) => Stopping::ToldAsDeaf,
             // Another end was wanted; the guest has its time all the same.
-            (Manner::Ask, Life::Stopping) if self.wanted != then && !self.shared().is_ending() => {
+            (Manner::Ask, Life::Stopping) if self.wanted != then => {
                 self.wanted = then;
                 return Ok(Stopping::Asked(self.seconds_until(self.due)));
             }

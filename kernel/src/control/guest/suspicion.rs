@@ -41,7 +41,12 @@ impl Denied {
         if now.wrapping_sub(self.since) >= tsc_hz {
             *self = Self { since: now.max(1), before: all, looked: now };
         }
-        (in_this_second > limit).then_some(in_this_second)
+        if in_this_second <= limit {
+            return None;
+        }
+        // Once: whoever lets it go on knows of them.
+        self.before = all;
+        Some(in_this_second)
     }
 }
 
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(denied.exceeds(5, HZ, 10, 10), None);
         assert!(!denied.is_due(104, HZ) && denied.is_due(105, HZ));
         assert_eq!(denied.exceeds(500, HZ, 11, 10), Some(11), "before the second is over");
+        assert_eq!(denied.exceeds(600, HZ, 12, 10), None, "it was let go on");
         assert_eq!(denied.exceeds(1005, HZ, 11, 20), None);
         // The next one begins with none.
         assert_eq!(denied.exceeds(1100, HZ, 31, 20), None);
