@@ -1,7 +1,7 @@
 //! The client with the hypervisor's own side of the protocol.
 
 use super::*;
-use bulkhead::control::link::{Link, Request};
+use bulkhead::control::link::Link;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
@@ -40,8 +40,8 @@ fn serve(mut far: UnixStream, line: Line) -> usize {
             link.receive(if line.damaged == Some(came) { byte ^ 4 } else { byte });
             came += 1;
         }
-        while let Some(request) = link.request() {
-            let Request::Command(command) = request else { continue };
+        link.greet();
+        while let Some(command) = link.request() {
             commands += 1;
             match &command[..] {
                 b"fly" => link.refuse(format_args!("no wings")),
