@@ -160,20 +160,12 @@ impl Line {
     }
 
     fn remember(&mut self, line: &[u8]) {
-        self.text = line.to_vec();
-        // Not with a password, nor with what may be one behind a word that was mistyped.
-        let first = line.trim_ascii_start().to_ascii_lowercase();
-        if first.starts_with(b"sign-i") {
-            self.text.clear();
-            return;
-        }
         let known = self.history.last().is_some_and(|last| last == line);
-        if self.secret() == 0 && !line.is_empty() && !known {
+        if !may_have_password(line) && !line.is_empty() && !known {
             self.history.push(line.to_vec());
             let excess = self.history.len().saturating_sub(REMEMBERED);
             self.history.drain(..excess);
         }
-        self.text.clear();
     }
 
     fn complete(&mut self, guests: &[&str]) -> Edit {
@@ -203,6 +195,12 @@ impl Line {
             }
         }
     }
+}
+
+/// Whether a command line may have a password in it: with a letter too few or too many in its first word, what follows may
+/// be one all the same.
+pub fn may_have_password(line: &[u8]) -> bool {
+    line.trim_ascii_start().to_ascii_lowercase().starts_with(b"sign-i")
 }
 
 /// What all of them begin with. Names are ASCII.

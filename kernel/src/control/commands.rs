@@ -317,9 +317,7 @@ fn credentials(line: &[u8]) -> Option<(&str, &[u8])> {
 
 /// A command line as it may be kept: a password is not kept, nor a name that may be one in the wrong place.
 pub fn without_password(line: &[u8], is_operator: impl Fn(&str) -> bool) -> String {
-    let first = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty());
-    // With a letter too few or too many, what follows may be a password all the same.
-    if !first.is_some_and(|first| first.to_ascii_lowercase().starts_with(b"sign-i")) {
+    if !bulkhead_line::may_have_password(line) {
         return format!("{}", line.escape_ascii());
     }
     match credentials(line) {

@@ -70,10 +70,8 @@ pub struct Place {
 impl Definition {
     /// What it makes the hypervisor need memory for, on so many cores and with so many bytes of memory.
     pub fn demand(&self, cores: u32, memory: u64) -> Demand {
-        let text = self.name.len()
-            + self.files.kernel.name.len()
-            + self.command_line.len()
-            + self.tenure.text();
+        let kernel = &self.files.kernel.name;
+        let text = text(&self.name, kernel, &self.command_line, &self.tenure);
         Demand { cores, memory, text }
     }
 
@@ -301,13 +299,18 @@ fn requests(bundle: &Bundle<'_>) -> Result<Vec<Request>, CannotPlace> {
 /// What the bundle's guests make the hypervisor need memory for.
 pub fn demands(bundle: &Bundle<'_>) -> impl Iterator<Item = Demand> {
     bundle.guests().iter().map(|guest| {
-        let kernel = bundle.blob(guest.kernel).map_or(0, |blob| blob.name.len());
+        let kernel = bundle.blob(guest.kernel).map_or("", |blob| &blob.name);
         Demand {
             cores: guest.cores.count(),
             memory: guest.memory,
-            text: guest.name.len() + kernel + guest.command_line.len() + guest.tenure.text(),
+            text: text(&guest.name, kernel, &guest.command_line, &guest.tenure),
         }
     })
+}
+
+/// Bytes of a guest's texts that the hypervisor keeps.
+fn text(name: &str, kernel: &str, command_line: &str, tenure: &Tenure) -> usize {
+    name.len() + kernel.len() + command_line.len() + tenure.text()
 }
 
 fn file(bundle: &Bundle<'static>, index: BlobIndex) -> Result<File, CannotPlace> {

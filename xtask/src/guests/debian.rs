@@ -23,9 +23,8 @@ pub fn kernel(package: &str, file: Option<&str>) -> Result<PathBuf> {
         }
         return Ok(place.join(file));
     }
-    let image = image(package)?;
-    let kernels = kernels_in(&image.folder.join("boot"))?;
-    match the_only(&image.package, &kernels)? {
+    let image = image(package, MOST_METAPACKAGES)?;
+    match the_only(&image.package, &image.kernels)? {
         Some(kernel) => Ok(image.folder.join("boot").join(kernel)),
         None => bail!(
             "the Debian package {} has no kernel in boot/, and depends on no linux-image-*; \
@@ -37,7 +36,7 @@ pub fn kernel(package: &str, file: Option<&str>) -> Result<PathBuf> {
 
 /// Modules of the kernel in a package, or in the package that it depends on: their names and files.
 pub fn modules(package: &str, names: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
-    let Image { package, folder } = image(package)?;
+    let Image { package, folder, .. } = image(package, MOST_METAPACKAGES)?;
     let found = modules_below(&folder.join("lib/modules"))?;
     let module = |name: &String| {
         let path = found.get(name).with_context(|| {
@@ -51,27 +50,29 @@ pub fn modules(package: &str, names: &[String]) -> Result<Vec<(String, Vec<u8>)>
     names.iter().map(module).collect()
 }
 
+/// How many metapackages may lead to the package with the kernel.
+const MOST_METAPACKAGES: u32 = 2;
+
 /// A package with a kernel's image, unpacked.
 struct Image {
     package: String,
     folder: PathBuf,
+    /// The kernels in its `boot/`.
+    kernels: Vec<String>,
 }
 
-/// The package itself, if it has kernels or depends on no other that could, or the one that it depends on.
-fn image(package: &str) -> Result<Image> {
-    let mut package = package.to_string();
-    // A metapackage such as linux-image-cloud-amd64 depends on the one for the current version.
-    for _ in 0..2 {
-        let folder = unpacked(&package)?;
-        if !kernels_in(&folder.join("boot"))?.is_empty() {
-            return Ok(Image { package, folder });
-        }
-        match image_it_depends_on(&show(&package)?) {
-            Some(next) => package = next,
-            None => return Ok(Image { package, folder }),
-        }
+/// The package itself, if it has kernels or depends on no other that could, or the one that it depends on, over so many
+/// others: a metapackage such as linux-image-cloud-amd64 depends on the one for the current version.
+fn image(package: &str, others: u32) -> Result<Image> {
+    let folder = unpacked(package)?;
+    let kernels = kernels_in(&folder.join("boot"))?;
+    if kernels.is_empty()
+        && let Some(others) = others.checked_sub(1)
+        && let Some(next) = image_it_depends_on(&show(package)?)
+    {
+        return image(&next, others);
     }
-    Ok(Image { folder: unpacked(&package)?, package })
+    Ok(Image { package: package.into(), folder, kernels })
 }
 
 /// The modules anywhere below a folder, by their names; where two have one name, the last path counts.

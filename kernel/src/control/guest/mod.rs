@@ -305,7 +305,7 @@ impl Guest {
 }
 
 /// Whether the TSC has come to this value, which is less than half its range away.
-fn reached(tsc: u64) -> bool {
+pub fn reached(tsc: u64) -> bool {
     cpu::rdtsc().wrapping_sub(tsc) <= u64::MAX / 2
 }
 
