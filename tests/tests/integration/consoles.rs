@@ -151,7 +151,7 @@ fn orders(name: &str) -> Result<()> {
     console.guest("one")?.wait_for("one: got \"later\"\r\n")?;
 
     let said = console.control("exits one")?;
-    ensure!(said == "guest one has these exits so far:", "{said}");
+    ensure!(said.starts_with("guest one has ") && said.contains(" exits so far, in "), "{said}");
     console.wait_for("guest one: ")?;
     console.wait_for(" I/O instruction ")?;
 

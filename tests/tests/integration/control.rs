@@ -2,15 +2,16 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, End, Finished, Guest, OPERATOR, PASSWORD, xtask};
+use bulkhead_tests::{Boot, Console, End, Finished, Guest, xtask};
 use libtest_mimic::Trial;
 use xtask::control::socket;
 use xtask::emulator::RECORD;
 
+use crate::client::Client;
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -24,66 +25,18 @@ pub fn trials() -> Vec<Trial> {
         trial("control::the_memory_of_a_guest_that_stands_still_is_saved", dump),
         trial("control::the_longest_inventory_comes_whole", inventory),
         trial("control::a_port_without_a_machine_is_named", |_| {
-            ctl(Path::new("/nonexistent/control"), &["list"])?
+            ctl("/nonexistent/control", "list")?
                 .expect(1, &["/nonexistent/control: there is no such port; `cargo xtask run`"])?;
-            ctl(Path::new("Cargo.toml"), &["list"])?
+            ctl("Cargo.toml", "list")?
                 .expect(1, &["Cargo.toml is no port: a socket of `cargo xtask run` is needed"])?;
-            ctl(Path::new("/dev/null"), &["list"])?
-                .expect(1, &["/dev/null: is that a serial device?"])
+            ctl("/dev/null", "list")?.expect(1, &["/dev/null: is that a serial device?"])
         }),
     ]
 }
 
-/// Gives a command by the client.
-fn ctl(port: &Path, command: &[&str]) -> Result<Finished> {
-    let port = port.to_str().context("a path that is not UTF-8")?;
-    // Emulated machines may take their time.
-    let options = ["ctl", "--wait", "120", "--operator", OPERATOR, "--port", port, "--"];
-    xtask(&[&options, command].concat(), &format!("{PASSWORD}\n"))
-}
-
-/// The same, and has its answer saved.
-fn saved(port: &Path, file: &Path, command: &str) -> Result<Finished> {
-    let [port, file] = [port, file].map(Path::to_str);
-    let (port, file) = (port.context("not UTF-8")?, file.context("not UTF-8")?);
-    let options = ["ctl", "--wait", "120", "--operator", OPERATOR, "--port", port, "--save", file];
-    xtask(&[&options[..], &["--", command]].concat(), &format!("{PASSWORD}\n"))
-}
-
-/// A machine that is commanded.
-struct Machine {
-    console: Console,
-    port: PathBuf,
-}
-
-impl Machine {
-    /// Gives a command while the machine's consoles are listened to.
-    fn ctl(&mut self, command: &[&'static str]) -> Result<Finished> {
-        let (port, command) = (self.port.clone(), command.to_vec());
-        let client = std::thread::spawn(move || ctl(&port, &command));
-        while !client.is_finished() {
-            self.console.listen(Duration::from_millis(50))?;
-        }
-        client.join().ok().context("the client's thread")?
-    }
-
-    /// Gives a command whose answer is saved.
-    fn save(&mut self, file: &Path, command: &'static str) -> Result<Finished> {
-        let (port, file) = (self.port.clone(), file.to_path_buf());
-        let client = std::thread::spawn(move || saved(&port, &file, command));
-        while !client.is_finished() {
-            self.console.listen(Duration::from_millis(50))?;
-        }
-        client.join().ok().context("the client's thread")?
-    }
-
-    /// Gives one that is done. Gives its lines.
-    fn done(&mut self, command: &[&'static str]) -> Result<String> {
-        let finished = self.ctl(command)?;
-        finished.expect(0, &[]).with_context(|| command.join(" "))?;
-        ensure!(finished.errors.is_empty(), "{}", finished.errors);
-        Ok(finished.output)
-    }
+/// Gives a command at a port where there is no machine.
+fn ctl(port: &str, command: &str) -> Result<Finished> {
+    xtask(&["ctl", "--port", port, "--", command], "")
 }
 
 fn commanded(name: &str, second_port: bool) -> Result<()> {
@@ -91,7 +44,7 @@ fn commanded(name: &str, second_port: bool) -> Result<()> {
     let mut boot = Boot::of_guests(name, &[echo("one"), echo("two")])?;
     boot.machine.second_port = second_port;
     let folder = boot.machine.folder.clone();
-    let mut machine = Machine { console: boot.start()?, port: folder.join(socket::NAME) };
+    let mut machine = Client::of(boot)?;
     for name in ["one", "two"] {
         machine.console.guest(name)?.wait_for(&format!("{name}: ready\r\n"))?;
     }
@@ -107,42 +60,38 @@ fn commanded(name: &str, second_port: bool) -> Result<()> {
         }
         unusable(&mut machine.console, &mut stream)?;
     }
-    let listed = machine.done(&["list"])?;
+    let listed = machine.done("list")?;
     let mut lines = listed.lines();
     let [head, one, two] = [(); 3].map(|()| lines.next().unwrap_or_default());
     ensure!(head.starts_with("  NAME STATE       CORES "), "{listed}");
     ensure!(one.starts_with("* one  running     1 "), "{listed}");
     ensure!(two.starts_with("  two  running     2 ") && lines.next().is_none(), "{listed}");
-    let listed = machine.done(&["list", "--json"])?;
-    let listed: Vec<serde_json::Value> =
-        listed.lines().map(serde_json::from_str).collect::<Result<_, _>>().context(listed)?;
+    let listed = machine.json("list --json")?;
     ensure!(listed.len() == 2 && listed[1]["name"] == "two", "{listed:?}");
 
-    let paused = machine.done(&["pause", "two"])?;
+    let paused = machine.done("pause two")?;
     ensure!(paused.starts_with("guest two is paused, after "), "{paused}");
-    let again = machine.ctl(&["pause two"])?;
-    again.expect(1, &["refused: cannot pause guest two: it is paused"])?;
-    ensure!(again.output.is_empty(), "{}", again.output);
-    machine.ctl(&["fly"])?.expect(1, &["refused: unknown command \"fly\"; they are "])?;
-    machine.ctl(&["pause", "three"])?.expect(1, &["refused: no guest is called \"three\""])?;
+    machine.refuses("pause two", "cannot pause guest two: it is paused")?;
+    machine.refuses("fly", "unknown command \"fly\"; they are ")?;
+    machine.refuses("pause three", "no guest is called \"three\"")?;
     let long = "x".repeat(129);
-    ctl(&machine.port, &[&long])?.expect(1, &["a command has at most 128 bytes, not 129"])?;
+    machine.ctl(&long)?.expect(1, &["a command has at most 128 bytes, not 129"])?;
     // The console's answers and the protocol's do not mix.
     let said = machine.console.control("resume two")?;
     ensure!(said == "guest two goes on", "{said}");
-    let exits = machine.done(&["exits", "one"])?;
+    let exits = machine.done("exits one")?;
     ensure!(exits.contains(" I/O instruction "), "{exits}");
-    let log = machine.done(&["log"])?;
+    let log = machine.done("log")?;
     ensure!(log.contains("] guest two: starting on core 2\n"), "{log}");
     ensure!(!log.contains("console: guest two goes on"), "an answer: {log}");
-    machine.done(&["attach", "two"])?;
+    machine.done("attach two")?;
     machine.console.wait_for("input goes to guest two: told so by control\r\n")?;
     machine.console.send("hello\r")?;
     machine.console.guest("two")?.wait_for("two: got \"hello\"\r\n")?;
 
     let heard = machine.console.transcript();
     ensure!(!heard.contains("console: guest two is paused"), "an answer is in the log");
-    let off = machine.done(&["power-off"])?;
+    let off = machine.done("power-off")?;
     ensure!(off.starts_with("the machine is switched off when"), "{off}");
     let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
@@ -157,7 +106,7 @@ fn dump(name: &str) -> Result<()> {
     let mut boot = Boot::of_guests(name, &[guest])?;
     boot.machine.second_port = true;
     let folder = boot.machine.folder.clone();
-    let mut machine = Machine { console: boot.start()?, port: folder.join(socket::NAME) };
+    let mut machine = Client::of(boot)?;
     machine.console.guest("one")?.wait_for("one: ready\r\n")?;
     let files = ["first", "second"].map(|name| folder.join(name));
     for file in &files {
@@ -169,7 +118,7 @@ fn dump(name: &str) -> Result<()> {
     let runs = "refused: cannot dump guest one: it is running; pause it or put it into quarantine";
     machine.save(first, "dump one")?.expect(1, &[runs])?;
     ensure!(!first.exists(), "of a refusal nothing is kept");
-    machine.done(&["pause", "one"])?;
+    machine.done("pause one")?;
     let said = machine.console.control("dump one")?;
     ensure!(said == "a dump is for a program: cargo xtask ctl --save FILE -- dump one", "{said}");
     let saved = machine.save(first, "dump one")?;
@@ -184,7 +133,7 @@ fn dump(name: &str) -> Result<()> {
     ensure!(bytes.windows(8).any(|text| text == b"name=one"), "no command line");
     machine.save(first, "dump one")?.expect(1, &["which must not be there yet"])?;
     machine.save(&folder.join("third"), "list")?.expect(1, &["is no line of a dump; --save is"])?;
-    machine.done(&["power-off"])?;
+    machine.done("power-off")?;
     machine.console.wait_for_end()?;
     let record = String::from_utf8_lossy(&std::fs::read(folder.join(RECORD))?).into_owned();
     let digest = saved.output.trim();
@@ -243,17 +192,14 @@ fn inventory(name: &str) -> Result<()> {
         .map(|number| Guest::new("hello").named(&format!("guest-{number}")).with(&line).by_hand())
         .collect();
     let boot = Boot::of_guests(name, &guests)?;
-    let port = boot.machine.folder.join(socket::NAME);
-    let mut machine = Machine { console: boot.start()?, port };
+    let mut machine = Client::of(boot)?;
     machine.console.wait_for(&format!("guest guest-{}: is started by hand", GUESTS - 1))?;
-    let listed = machine.done(&["inventory", "--json"])?;
-    let listed: Vec<serde_json::Value> =
-        listed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let listed = machine.json("inventory --json")?;
     ensure!(listed.len() == GUESTS, "{} guests", listed.len());
     for guest in &listed {
         let text = guest["command_line"]["text"].as_str().context("a command line")?;
         ensure!(text.len() == 2047 && text.bytes().all(|byte| byte == 0x1b), "{text:?}");
     }
-    machine.done(&["power-off"])?;
+    machine.done("power-off")?;
     machine.console.wait_for_end().map(|_| ())
 }

@@ -2,10 +2,12 @@
 
 mod attacks;
 mod boot;
+mod client;
 mod commands;
 mod consoles;
 mod containment;
 mod control;
+mod define;
 mod faults;
 mod guests;
 mod idle;
@@ -52,6 +54,7 @@ fn main() {
         smp::trials(),
         sprawl::trials(),
         verbs::trials(),
+        define::trials(),
         xapic::trials(),
         plan::trials(),
         random::trials(),

@@ -2,22 +2,84 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bulkhead_operators::{Cost, Role, make};
 use bulkhead_tests::{Boot, Console, End, Guest};
 use libtest_mimic::Trial;
 use xtask::emulator::RECORD;
 
+use crate::client::{Client, refused};
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("operators::without_one_guests_can_be_looked_at_and_not_touched", nobody),
         trial("operators::each_does_what_the_role_allows_once_signed_in", roles),
+        trial("operators::each_command_is_refused_to_clients_below_its_role", by_client),
     ]
 }
 
-fn refused(console: &mut Console, command: &str, answer: &str) -> Result<()> {
+/// Every command, with the least role for it.
+const COMMANDS: [(&str, Role); 22] = [
+    ("list", Role::Viewer),
+    ("inventory", Role::Viewer),
+    ("info one", Role::Viewer),
+    ("exits one", Role::Viewer),
+    ("top", Role::Viewer),
+    ("plan", Role::Viewer),
+    ("memory", Role::Viewer),
+    ("audit", Role::Viewer),
+    ("start one", Role::Operator),
+    ("pause one", Role::Operator),
+    ("resume one", Role::Operator),
+    ("quarantine one", Role::Operator),
+    ("restart one --now", Role::Operator),
+    ("stop one --now", Role::Operator),
+    ("release one", Role::Administrator),
+    ("destroy one", Role::Administrator),
+    ("define one", Role::Administrator),
+    ("log", Role::Administrator),
+    ("examine one 0", Role::Administrator),
+    ("registers one 0", Role::Administrator),
+    ("dump one", Role::Administrator),
+    ("power-off", Role::Administrator),
+];
+
+/// Whoever comes by the client is refused each command beyond his role, and none below it for that reason.
+fn by_client(name: &str) -> Result<()> {
+    let operators: String = PEOPLE.into_iter().map(|(name, role)| operator(name, role)).collect();
+    let guest = Guest::new("echo").named("one").with("name=one");
+    let mut machine = Client::of(Boot::of_guests_with(name, &[guest], &operators)?)?;
+    machine.console.wait_for("one: ready\r\n")?;
+    for (command, _) in COMMANDS {
+        refused(&machine.ctl_as(None, command)?, "sign in first: sign-in NAME PASSWORD")?;
+    }
+    let wrong = machine.ctl_as(Some(("anna", "vera's own")), "list")?;
+    refused(&wrong, "the name or the password is wrong; try again in 1 s")?;
+    for (name, role) in PEOPLE {
+        for (command, needed) in COMMANDS.into_iter().filter(|(_, needed)| *needed > role) {
+            let finished = machine.ctl_as(Some((name, &format!("{name}'s own"))), command)?;
+            let why = format!("this takes the role {needed}; you are signed in as {role}");
+            refused(&finished, &why).with_context(|| format!("{name}: {command}"))?;
+        }
+    }
+    // What was refused was not done.
+    for (name, command, said) in [
+        ("vera", "info one", "guest one is running\n"),
+        ("olga", "pause one", "guest one is paused, after "),
+        ("olga", "quarantine one", "guest one is quarantined, after "),
+        ("anna", "registers one 0", "guest one, processor 0:\n"),
+        ("anna", "destroy one", "guest one is told to stop, and is destroyed then"),
+        ("anna", "power-off", "the machine is switched off when"),
+    ] {
+        let finished = machine.ctl_as(Some((name, &format!("{name}'s own"))), command)?;
+        finished.expect(0, &[]).with_context(|| format!("{name}: {command}"))?;
+        ensure!(finished.output.starts_with(said), "{name}: {command}: {}", finished.output);
+    }
+    machine.console.expect_power_off(1)
+}
+
+fn expect(console: &mut Console, command: &str, answer: &str) -> Result<()> {
     let said = console.order(command)?;
     ensure!(said.starts_with(answer), "`{command}`: {said}");
     Ok(())
@@ -37,11 +99,15 @@ fn nobody(name: &str) -> Result<()> {
         ("examine one 0", "this takes the role administrator, and the manifest has no"),
         ("power-off", "this takes the role administrator, and the manifest has no [[operator]]"),
     ] {
-        refused(&mut console, command, answer)?;
+        expect(&mut console, command, answer)?;
     }
     console.send("quit\r")?;
     console.expect_power_off(1)
 }
+
+/// One of each role.
+const PEOPLE: [(&str, Role); 3] =
+    [("vera", Role::Viewer), ("olga", Role::Operator), ("anna", Role::Administrator)];
 
 /// The lines of a manifest for an operator whose password begins with the name.
 fn operator(name: &str, role: Role) -> String {
@@ -51,11 +117,7 @@ fn operator(name: &str, role: Role) -> String {
 }
 
 fn roles(name: &str) -> Result<()> {
-    let operators = [Role::Viewer, Role::Operator, Role::Administrator]
-        .into_iter()
-        .zip(["vera", "olga", "anna"])
-        .map(|(role, name)| operator(name, role));
-    let operators: String = operators.collect();
+    let operators: String = PEOPLE.into_iter().map(|(name, role)| operator(name, role)).collect();
     let guest = Guest::new("echo").named("one").with("name=one");
     let boot = Boot::of_guests_with(name, &[guest], &operators)?;
     let record = boot.machine.folder.join(RECORD);
@@ -77,7 +139,7 @@ fn roles(name: &str) -> Result<()> {
         ("sign-in anna olga's own", "the name or the password is wrong; try again in 1 s"),
         ("pause one", "sign in first"),
     ] {
-        refused(&mut console, command, answer)?;
+        expect(&mut console, command, answer)?;
     }
     // Until a second has passed, which may be now.
     let mut tries = 0;
@@ -98,7 +160,7 @@ fn roles(name: &str) -> Result<()> {
         ("sign-in olga olga's own", "olga is signed in as operator"),
         ("stop one", "guest one is told to stop"),
     ] {
-        refused(&mut console, command, answer)?;
+        expect(&mut console, command, answer)?;
     }
     let end = console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 1, faulted: 0 }, "{end:?}");

@@ -154,14 +154,9 @@ fn minute(console: &mut Console) -> Result<Minute> {
 
 fn exits(console: &mut Console) -> Result<[u64; 2]> {
     let mut of = |name: &str| -> Result<u64> {
-        let answer = console.control(&format!("exits {name}"))?;
-        ensure!(answer.ends_with("has these exits so far:"), "{answer}");
-        let said = console.wait_for(" exits in ")?;
-        let number = said.rsplit_once(&format!("guest {name}: ")).map(|(_, rest)| rest);
-        let digits = number.map(|rest| rest.replace(" exits in ", "").replace(',', ""));
-        digits
-            .and_then(|digits| digits.parse().ok())
-            .with_context(|| format!("exits of {name}: {said}"))
+        let answer = console.control(&format!("info {name} --json"))?;
+        let info: serde_json::Value = serde_json::from_str(&answer).context(answer.clone())?;
+        info["exits"].as_u64().context(answer)
     };
     Ok([of(LINUXES[0])?, of(LINUXES[1])?])
 }

@@ -9,6 +9,7 @@ use crate::trial;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("sprawl::guests_that_have_expired_are_reported_or_not_started", expired),
+        trial("sprawl::a_guest_whose_day_passes_while_it_runs_is_reported_or_stopped", passes),
         trial("sprawl::guests_that_may_not_be_together_are_refused_at_boot", apart),
     ]
 }
@@ -44,6 +45,39 @@ fn expired(name: &str) -> Result<()> {
     answered(&mut console, "stop needed", "guest needed is told to stop")?;
     answered(&mut console, "stop old", "guest old is told to stop")?;
     // The one that may not be started is not waited for.
+    console.expect_power_off(3)
+}
+
+/// Half a minute before the midnight that ends 2099, in seconds since 1970.
+const BEFORE_MIDNIGHT: u32 = 4_102_444_770;
+/// The day that ends then.
+const LAST_DAY: &str = "2099-12-31";
+
+fn passes(name: &str) -> Result<()> {
+    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
+    let guests = [
+        echo("over").expiring(LAST_DAY, "stop").with_restart("always"),
+        echo("old").expiring(LAST_DAY, "report"),
+        echo("needed").expiring("2100-01-01", "stop"),
+    ];
+    let mut boot = Boot::of_guests(name, &guests)?;
+    boot.machine.clock = Some(BEFORE_MIDNIGHT);
+    let mut console = boot.start()?;
+    // The boot does not take half a minute.
+    for guest in ["over", "old", "needed"] {
+        console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
+    }
+    ensure!(!console.transcript().contains("has expired"), "too early");
+    console.wait_for("warning: guest over: has expired: tests needed it until 2099-12-31\r\n")?;
+    console.wait_for("guest over: is stopped: it has expired\r\n")?;
+    console.wait_for("guest over: stopped as it has expired\r\n")?;
+    console.wait_for("warning: guest old: has expired: tests needed it until 2099-12-31\r\n")?;
+    // It is not started again, whatever its restart policy.
+    answered(&mut console, "info over", "guest over is stopped")?;
+    answered(&mut console, "start over", "cannot start guest over: it has expired, and")?;
+    answered(&mut console, "info old", "guest old is running")?;
+    answered(&mut console, "info needed", "guest needed is running")?;
+    answered(&mut console, "power-off --now", "the machine is switched off")?;
     console.expect_power_off(3)
 }
 

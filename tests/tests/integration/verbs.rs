@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_tests::{Boot, Console, End, Guest, program, xtask};
+use bulkhead_tests::{Boot, Console, End, Guest, OPERATOR, program, xtask};
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 use xtask::emulator::RECORD;
 
+use crate::client::Client;
 use crate::trial;
 
 /// So often a guest is started in one boot.
@@ -20,7 +22,6 @@ pub fn trials() -> Vec<Trial> {
         trial("verbs::each_does_what_it_says_or_says_why_not", verbs),
         trial("verbs::what_faults_starts_again_after_longer_and_longer_pauses", pauses),
         trial("verbs::stop_asks_a_guest_that_listens_and_tells_it_after_a_while", stop),
-        trial("verbs::a_guest_is_destroyed_and_defined_with_other_cores_and_memory", define),
         trial("verbs::top_shows_who_is_halted_and_who_exits", top),
         trial("verbs::a_suspect_guest_is_put_into_quarantine_by_itself", suspicion),
         trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
@@ -47,46 +48,52 @@ fn stop(name: &str) -> Result<()> {
     // It would start again by itself, unless it was stopped.
     let obeys = echo("obeys", "obeyed").with_restart("always");
     let deaf = Guest::new("echo").named("deaf").with("name=deaf");
-    let mut console = Boot::of_guests(name, &[obeys, echo("hears", "heard"), deaf])?.start()?;
+    let mut machine = Client::of(Boot::of_guests(name, &[obeys, echo("hears", "heard"), deaf])?)?;
     for guest in ["obeys", "hears", "deaf"] {
-        console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
+        machine.console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
     }
     let asked = "is asked to power itself off, and is stopped in 30 s otherwise";
-    answered(&mut console, "restart obeys", &format!("guest obeys {asked}; it is started again"))?;
-    console.guest("obeys")?.wait_for("obeys: its button was pressed\r\n")?;
-    console.wait_for("guest obeys: powered off\r\n")?;
-    console.guest("obeys")?.wait_for("obeys: ready\r\n")?;
-    answered(&mut console, "stop obeys", &format!("guest obeys {asked}"))?;
-    console.wait_for("guest obeys: powered off\r\n")?;
-    answered(&mut console, "info obeys", "guest obeys is powered off")?;
+    machine.answers("restart obeys", &format!("guest obeys {asked}; it is started again"))?;
+    machine.console.guest("obeys")?.wait_for("obeys: its button was pressed\r\n")?;
+    machine.console.wait_for("guest obeys: powered off\r\n")?;
+    machine.console.guest("obeys")?.wait_for("obeys: ready\r\n")?;
+    machine.answers("stop obeys", &format!("guest obeys {asked}"))?;
+    machine.console.wait_for("guest obeys: powered off\r\n")?;
+    machine.answers("info obeys", "guest obeys is powered off")?;
 
-    // A pause calls it off.
-    answered(&mut console, "stop hears", &format!("guest hears {asked}"))?;
-    console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
-    answered(&mut console, "info hears", "guest hears is stopping")?;
-    answered(&mut console, "resume hears", "cannot resume guest hears: it is stopping")?;
-    answered(&mut console, "pause hears", "guest hears is paused, after ")?;
-    answered(&mut console, "resume hears", "guest hears goes on")?;
+    // A pause calls it off. As its time runs, and much faster than a client starts, this is typed.
+    answered(&mut machine.console, "stop hears", &format!("guest hears {asked}"))?;
+    machine.console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
+    answered(&mut machine.console, "info hears", "guest hears is stopping")?;
+    answered(&mut machine.console, "resume hears", "cannot resume guest hears: it is stopping")?;
+    answered(&mut machine.console, "pause hears", "guest hears is paused, after ")?;
+    answered(&mut machine.console, "resume hears", "guest hears goes on")?;
     // Whoever asks twice does not wait; what ends it by force starts it again as well.
-    answered(&mut console, "restart hears", &format!("guest hears {asked}; it is started"))?;
+    answered(
+        &mut machine.console,
+        "restart hears",
+        &format!("guest hears {asked}; it is started"),
+    )?;
     let twice = "is told to stop, as it was asked before; it is started again then";
-    answered(&mut console, "restart hears", &format!("guest hears {twice}"))?;
-    console.wait_for("guest hears: stopped by the operator\r\n")?;
-    console.guest("hears")?.wait_for("hears: ready\r\n")?;
-    answered(&mut console, "stop hears --now", "guest hears is told to stop")?;
-    console.wait_for("guest hears: stopped by the operator\r\n")?;
-    answered(&mut console, "start hears", "guest hears is started")?;
-    console.guest("hears")?.wait_for("hears: ready\r\n")?;
+    answered(&mut machine.console, "restart hears", &format!("guest hears {twice}"))?;
+    machine.console.wait_for("guest hears: stopped by the operator\r\n")?;
+    machine.console.guest("hears")?.wait_for("hears: ready\r\n")?;
+    answered(&mut machine.console, "stop hears --now", "guest hears is told to stop")?;
+    machine.console.wait_for("guest hears: stopped by the operator\r\n")?;
+    answered(&mut machine.console, "start hears", "guest hears is started")?;
+    machine.console.guest("hears")?.wait_for("hears: ready\r\n")?;
 
     let told = "guest deaf is told to stop, as it does not listen to its power button";
-    answered(&mut console, "stop deaf", told)?;
-    console.wait_for("guest deaf: stopped by the operator\r\n")?;
+    machine.answers("stop deaf", told)?;
+    machine.console.wait_for("guest deaf: stopped by the operator\r\n")?;
 
-    console.limit_ticks(2 * PATIENCE);
-    answered(&mut console, "power-off", "the machine is switched off when all guests")?;
-    console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
-    console.wait_for("guest hears: has not powered itself off within 30 s: is stopped\r\n")?;
-    let end = console.wait_for_end()?;
+    machine.console.limit_ticks(2 * PATIENCE);
+    machine.answers("power-off", "the machine is switched off when all guests")?;
+    machine.console.guest("hears")?.wait_for("hears: its button was pressed\r\n")?;
+    machine
+        .console
+        .wait_for("guest hears: has not powered itself off within 30 s: is stopped\r\n")?;
+    let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
     Ok(())
 }
@@ -101,27 +108,26 @@ fn suspicion(name: &str) -> Result<()> {
         Guest::new("echo").named("two").with("name=two"),
     ];
     let guests = guests.map(|guest| guest.suspected(suspected));
-    let mut console = Boot::of_guests(name, &guests)?.start()?;
+    let mut machine = Client::of(Boot::of_guests(name, &guests)?)?;
     let fault = "is put into quarantine: instruction fetch from where there is no RAM\r\n";
-    console.wait_for(&format!("guest bad: {fault}"))?;
-    console.wait_for("guest probes: is put into quarantine: ")?;
-    let why = console.wait_for("\r\n")?;
+    machine.console.wait_for(&format!("guest bad: {fault}"))?;
+    machine.console.wait_for("guest probes: is put into quarantine: ")?;
+    let why = machine.console.wait_for("\r\n")?;
     ensure!(why.contains(" denied accesses within a second, and its manifest allows 100"), "{why}");
-    answered(&mut console, "info bad", "guest bad is quarantined")?;
-    answered(&mut console, "info probes", "guest probes is quarantined")?;
-    answered(&mut console, "registers bad 0", "guest bad, processor 0:")?;
-    console.wait_for("console:   rip 00000000fed0")?;
-    answered(&mut console, "examine bad 0xe0000", "guest bad, guest-physical memory:")?;
+    machine.answers("info bad", "guest bad is quarantined")?;
+    machine.answers("info probes", "guest probes is quarantined")?;
+    machine.shows("registers bad 0", "guest bad, processor 0:\n", &["  rip 00000000fed0"])?;
+    machine.answers("examine bad 0xe0000", "guest bad, guest-physical memory:")?;
     // Let go on, it faults again.
-    answered(&mut console, "release bad", "guest bad is paused")?;
-    answered(&mut console, "resume bad", "guest bad goes on")?;
-    console.wait_for(&format!("guest bad: {fault}"))?;
-    answered(&mut console, "stop bad", "guest bad is told to stop")?;
-    console.wait_for("guest bad: stopped by the operator\r\n")?;
-    answered(&mut console, "destroy probes", "guest probes is told to stop, and is destroyed")?;
-    echoes(&mut console, "hello")?;
-    answered(&mut console, "power-off", "the machine is switched off")?;
-    let end = console.wait_for_end()?;
+    machine.answers("release bad", "guest bad is paused")?;
+    machine.answers("resume bad", "guest bad goes on")?;
+    machine.console.wait_for(&format!("guest bad: {fault}"))?;
+    machine.answers("stop bad", "guest bad is told to stop")?;
+    machine.console.wait_for("guest bad: stopped by the operator\r\n")?;
+    machine.answers("destroy probes", "guest probes is told to stop, and is destroyed")?;
+    echoes(&mut machine.console, "hello")?;
+    machine.answers("power-off", "the machine is switched off")?;
+    let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
     Ok(())
 }
@@ -163,103 +169,15 @@ fn top(name: &str) -> Result<()> {
     console.wait_for_end().map(|_| ())
 }
 
-/// So often a guest is defined, started and destroyed to see that nothing is lost.
-const DEFINITIONS: u32 = 50;
-
-/// Takes guests' places away and gives them others, as far as they may have them.
-fn define(name: &str) -> Result<()> {
-    let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
-    let quota = "[[quota]]\nowner = \"tests\"\nmemory = \"64 MiB\"\n\n";
-    let guests = [echo("one"), echo("two"), echo("idle").by_hand()];
-    let mut console = Boot::of_guests_and(name, &guests, quota)?.start()?;
-    for guest in ["one", "two"] {
-        console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
-    }
-    let planned = "guest two: core 2 (APIC ID 2), 16 MiB at ";
-    answered(&mut console, "plan", "hypervisor: core 0 (APIC ID 0), ")?;
-    console.wait_for(planned)?;
-    console.wait_for("console: left over: no core, ")?;
-    let taken = "cannot define guest two: it is running; destroy it first";
-    answered(&mut console, "define two", taken)?;
-    answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
-    console.wait_for("guest two: destroyed: core 2 and 16 MiB are free\r\n")?;
-    answered(&mut console, "destroy two", "cannot destroy guest two: it is undefined")?;
-    answered(&mut console, "start two", "cannot start guest two: it is undefined; define it")?;
-    answered(&mut console, "info two", "guest two is undefined")?;
-    console.wait_for("console:   no cores and no memory\r\n")?;
-
-    // What it cannot have.
-    for (options, why) in [
-        ("--cores 2", "guest \"two\": cores = 2: 1 left for it, as this machine has 3 for guests"),
-        ("--cores [1]", "guest \"two\": cores = [1]: core 1 is guest \"one\"'s already"),
-        ("--cores [9]", "guest \"two\": cores = [9]: core 9 is not there"),
-        (
-            "--memory 40MiB",
-            "guest \"two\" is too much for its owner \"tests\": 72 MiB would be in use, and the quota is 64 MiB",
-        ),
-    ] {
-        let refused = format!("cannot define guest two: {why}");
-        answered(&mut console, &format!("define two {options}"), &refused)?;
-    }
-    answered(&mut console, "define two 2", "define takes the name of one guest, and what is")?;
-    // And what it can.
-    answered(
-        &mut console,
-        "define two --cores [2] --memory 32MiB",
-        "guest two is defined: core 2, 32 MiB at 0x",
-    )?;
-    answered(&mut console, "start two", "guest two is started")?;
-    console.guest("two")?.wait_for("two: ready\r\n")?;
-    echoes(&mut console, "hello")?;
-    answered(&mut console, "examine two 0", "cannot examine guest two: it is running; pause it")?;
-
-    // One that was never started, and one in quarantine, give their cores to it.
-    answered(&mut console, "destroy idle", "guest idle is destroyed")?;
-    answered(&mut console, "quarantine two", "guest two is quarantined")?;
-    answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
-    console.wait_for("guest two: destroyed: core 2 and 32 MiB are free\r\n")?;
-    answered(&mut console, "define two --cores 2", "guest two is defined: cores 2, 3, 16 MiB")?;
-    answered(&mut console, "start two", "guest two is started")?;
-    console.guest("two")?.wait_for("two: ready\r\n")?;
-    answered(&mut console, "pause two", "guest two is paused")?;
-    // Its second processor is there.
-    answered(&mut console, "registers two 1", "guest two, processor 1:")?;
-    answered(&mut console, "resume two", "guest two goes on")?;
-    echoes(&mut console, "again")?;
-    answered(&mut console, "destroy two", "guest two is told to stop, and is destroyed then")?;
-    console.wait_for("guest two: destroyed: cores 2, 3 and 16 MiB are free\r\n")?;
-
-    let mut after = Vec::new();
-    for number in 0..DEFINITIONS {
-        let cores = 1 + number % 2;
-        answered(&mut console, &format!("define two --cores {cores}"), "guest two is defined")?;
-        answered(&mut console, "start two", "guest two is started")?;
-        console.guest("two")?.wait_for("two: ready\r\n")?;
-        answered(&mut console, "destroy two", "guest two is told to stop")?;
-        console.wait_for("guest two: destroyed: ")?;
-        if number == 1 || number == DEFINITIONS - 1 {
-            console.control("audit")?;
-            after.push(console.control("memory")?);
-        }
-    }
-    ensure!(after[0] == after[1], "{after:?}");
-    answered(&mut console, "plan", "hypervisor: core 0 (APIC ID 0), ")?;
-    console.wait_for("console: left over: core 2, core 3, ")?;
-    answered(&mut console, "power-off", "the machine is switched off")?;
-    let end = console.wait_for_end()?;
-    ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
-    Ok(())
-}
-
 /// Gives a command, and fails unless its answer begins with a text.
-fn answered(console: &mut Console, command: &str, answer: &str) -> Result<()> {
+pub fn answered(console: &mut Console, command: &str, answer: &str) -> Result<()> {
     let said = console.control(command)?;
     ensure!(said.starts_with(answer), "`{command}`: {said}");
     Ok(())
 }
 
 /// Types to the guest `two` and sees that it answers.
-fn echoes(console: &mut Console, text: &str) -> Result<()> {
+pub fn echoes(console: &mut Console, text: &str) -> Result<()> {
     console.guest("two")?.send(&format!("{text}\r"))?;
     console.guest("two")?.wait_for(&format!("two: got \"{text}\"\r\n")).map(|_| ())
 }
@@ -268,89 +186,141 @@ fn verbs(name: &str) -> Result<()> {
     let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
     let boot = Boot::of_guests(name, &[echo("one"), echo("two").by_hand()])?;
     let folder = boot.machine.folder.clone();
-    let mut console = boot.start()?;
-    console.guest("one")?.wait_for("one: ready\r\n")?;
+    let mut machine = Client::of(boot)?;
+    machine.console.guest("one")?.wait_for("one: ready\r\n")?;
     for verb in ["pause", "resume", "stop", "quarantine", "release"] {
         let refused = format!("cannot {verb} guest two: it is defined");
-        answered(&mut console, &format!("{verb} two"), &refused)?;
+        machine.refuses(&format!("{verb} two"), &refused)?;
     }
     // There is one that can still be started.
-    answered(&mut console, "stop one", "guest one is told to stop, as it does not listen")?;
-    console.wait_for("guest one: stopped by the operator\r\n")?;
-    answered(&mut console, "start two", "guest two is started")?;
-    console.guest("two")?.wait_for("two: ready\r\n")?;
-    answered(&mut console, "start two", "cannot start guest two: it is running")?;
-    answered(&mut console, "release two", "cannot release guest two: it is running")?;
-    echoes(&mut console, "hello")?;
-    answered(&mut console, "examine two 0", "cannot examine guest two: it is running; pause it")?;
+    machine.answers("stop one", "guest one is told to stop, as it does not listen")?;
+    machine.console.wait_for("guest one: stopped by the operator\r\n")?;
+    machine.answers("start two", "guest two is started")?;
+    machine.console.guest("two")?.wait_for("two: ready\r\n")?;
+    machine.refuses("start two", "cannot start guest two: it is running")?;
+    machine.refuses("release two", "cannot release guest two: it is running")?;
+    echoes(&mut machine.console, "hello")?;
+    machine.refuses("examine two 0", "cannot examine guest two: it is running; pause it")?;
 
-    answered(&mut console, "quarantine two", "guest two is quarantined, after ")?;
+    machine.answers("quarantine two", "guest two is quarantined, after ")?;
     for verb in ["start", "pause", "resume", "quarantine"] {
         let refused = format!("cannot {verb} guest two: it is quarantined");
-        answered(&mut console, &format!("{verb} two"), &refused)?;
+        machine.refuses(&format!("{verb} two"), &refused)?;
     }
-    answered(&mut console, "registers two 0", "guest two, processor 0:")?;
-    console.wait_for("console:   rip 00000000002")?;
-    answered(
-        &mut console,
+    machine.shows("registers two 0", "guest two, processor 0:\n", &["  rip 00000000002"])?;
+    machine.refuses(
         "registers two 1",
         "cannot examine guest two: it has no such processor; they are 0 to 0",
     )?;
-    answered(&mut console, "examine two 0xe0000", "guest two, guest-physical memory:")?;
     // What begins the ACPI tables.
-    console.wait_for("52 53 44 20 50 54 52 20 ")?;
-    console.wait_for("  RSD PTR ")?;
-    answered(&mut console, "examine two 0xfee00000", "guest two has no RAM there")?;
-    console.guest("two")?.send("lost")?;
-    answered(&mut console, "release two", "guest two is paused")?;
-    answered(&mut console, "resume two", "guest two goes on")?;
+    machine.shows(
+        "examine two 0xe0000",
+        "guest two, guest-physical memory:\n",
+        &["52 53 44 20 50 54 52 20 ", "  RSD PTR "],
+    )?;
+    machine.refuses("examine two 0xfee00000", "guest two has no RAM there")?;
+    machine.console.guest("two")?.send("lost")?;
+    machine.answers("release two", "guest two is paused")?;
+    machine.answers("resume two", "guest two goes on")?;
     // What was typed in between has not come in.
-    echoes(&mut console, "again")?;
+    echoes(&mut machine.console, "again")?;
 
-    answered(&mut console, "restart two --now", "guest two is told to stop; it is started again")?;
-    console.guest("two")?.wait_for("two: ready\r\n")?;
-    answered(&mut console, "info two", "guest two is running")?;
-    console.wait_for("console:   start by-hand, restart never\r\n")?;
-    inventory(&mut console)?;
-    answered(&mut console, "restart one", "guest one is started")?;
-    console.guest("one")?.wait_for("one: ready\r\n")?;
+    machine.answers("restart two --now", "guest two is told to stop; it is started again")?;
+    machine.console.guest("two")?.wait_for("two: ready\r\n")?;
+    machine.shows("info two", "guest two is running\n", &["\n  start by-hand, restart never\n"])?;
+    inventory(&mut machine)?;
+    json(&mut machine)?;
+    machine.answers("restart one", "guest one is started")?;
+    machine.console.guest("one")?.wait_for("one: ready\r\n")?;
     // Also from quarantine.
-    answered(&mut console, "quarantine one", "guest one is quarantined, after ")?;
-    answered(&mut console, "stop one", "guest one is told to stop")?;
-    answered(&mut console, "stop two", "guest two is told to stop")?;
+    machine.answers("quarantine one", "guest one is quarantined, after ")?;
+    machine.answers("stop one", "guest one is told to stop")?;
+    machine.answers("stop two", "guest two is told to stop")?;
     let (records, digest) = {
-        let said = console.control("audit")?;
+        let said = machine.done("audit")?;
         let (records, digest) = said
             .split_once(" records; the digest of the last is ")
             .with_context(|| said.clone())?;
-        (records.to_string(), digest.to_string())
+        (records.to_string(), digest.trim_end().to_string())
     };
-    let end = console.wait_for_end()?;
+    let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
     audited(&folder.join(RECORD), &records, &digest)
 }
 
 /// What exists, for people and for programs.
-fn inventory(console: &mut Console) -> Result<()> {
+fn inventory(machine: &mut Client) -> Result<()> {
     let digest = blake3(&fs::read(program("echo")?)?);
-    answered(console, "inventory", "one: stopped, owner tests, test, expires never: a test")?;
-    console.wait_for(&format!("console:   kernel       {digest}  echo\r\n"))?;
     let line = blake3(b"name=two");
-    console.wait_for(&format!("console:   command line {line}  name=two\r\n"))?;
-    answered(
-        console,
-        "inventory --json",
-        &format!(
-            "{{\"name\":\"one\",\"state\":\"stopped\",\"owner\":\"tests\",\
-             \"purpose\":\"a test\",\"classification\":\"test\",\"expires\":\"never\",\
-             \"on_expiry\":\"report\",\"expired\":false,\"kernel\":{{\"name\":\"echo\",\"blake3\":\"{digest}\"}},\"initrd\":null,"
-        ),
+    machine.shows(
+        "inventory",
+        "one: stopped, owner tests, test, expires never: a test\n",
+        &[
+            &format!("  kernel       {digest}  echo\n"),
+            "two: running, owner tests, test, expires never: a test\n",
+            &format!("  command line {line}  name=two\n"),
+        ],
     )?;
-    let listed = console.control("list --json")?;
-    let listed: serde_json::Value = serde_json::from_str(&listed).context(listed)?;
-    ensure!(listed["state"] == "stopped" && listed["memory"] == 16 << 20, "{listed}");
-    ensure!(listed["cores"] == serde_json::json!([1]) && listed["uptime"].is_null(), "{listed}");
-    answered(console, "list all", "list takes nothing but --json")
+    let inventory = machine.json("inventory --json")?;
+    let one = json!({
+        "name": "one", "state": "stopped", "owner": "tests", "purpose": "a test",
+        "classification": "test", "expires": "never", "on_expiry": "report", "expired": false,
+        "kernel": {"name": "echo", "blake3": digest}, "initrd": null,
+        "command_line": {"text": "name=one", "blake3": blake3(b"name=one")},
+    });
+    ensure!(inventory.len() == 2 && inventory[0] == one, "{inventory:?}");
+    machine.refuses("list all", "list takes nothing but --json")
+}
+
+/// The other answers for programs.
+fn json(machine: &mut Client) -> Result<()> {
+    let mut one = |command: &str| -> Result<Value> {
+        let mut objects = machine.json(command)?;
+        ensure!(objects.len() == 1, "`{command}`: {objects:?}");
+        Ok(objects.remove(0))
+    };
+    let stopped = one("info one --json")?;
+    ensure!(stopped["state"] == "stopped" && stopped["uptime"].is_null(), "{stopped}");
+    ensure!(stopped["cores"] == json!([1]) && stopped["memory"] == 16 << 20, "{stopped}");
+    let info = one("info two --json")?;
+    let is = |name: &str, value: Value| -> Result<()> {
+        ensure!(info[name] == value, "{name}: {info}");
+        Ok(())
+    };
+    is("state", json!("running"))?;
+    is("command_line", json!("name=two"))?;
+    is("start", json!("by-hand"))?;
+    is("restart", json!("never"))?;
+    is("expires", json!("never"))?;
+    ensure!(info["exits"].as_u64() > Some(0) && info["denied"].is_u64(), "{info}");
+    let memory = one("memory --json")?;
+    let of = |name: &str| memory[name].as_u64().with_context(|| format!("{name}: {memory}"));
+    ensure!(of("heap_used")? < of("heap")? && of("frames_used")? < of("frames")?, "{memory}");
+    ensure!(of("heap_used")? > 0 && of("frames_used")? > 0, "{memory}");
+    let audit = one("audit --json")?;
+    ensure!(audit["records"].as_u64() > Some(30), "{audit}");
+    ensure!(audit["digest"].as_str().is_some_and(|digest| digest.len() == 64), "{audit}");
+
+    let exits = machine.json("exits two --json")?;
+    let by_reason = |reason: &str| exits.iter().find(|row| row["reason"] == reason);
+    let io = by_reason("I/O instruction").with_context(|| format!("{exits:?}"))?;
+    ensure!(io["number"] == 30 && io["exits"].as_u64() > Some(0), "{io}");
+    ensure!(io["ticks"].as_u64() > io["exits"].as_u64(), "{io}");
+    let listed = machine.json("list --json")?;
+    ensure!(listed.len() == 2 && listed[0]["state"] == "stopped", "{listed:?}");
+    ensure!(listed[0]["cores"] == json!([1]) && listed[0]["uptime"].is_null(), "{listed:?}");
+    let who = machine.json("who --json")?;
+    let console = json!({"channel": "console", "operator": null, "role": null, "seconds": null});
+    ensure!(who.len() == 2 && who[0] == console, "{who:?}");
+    ensure!(who[1]["operator"] == OPERATOR && who[1]["role"] == "administrator", "{who:?}");
+    let plan = machine.json("plan --json")?;
+    ensure!(plan.len() == 4, "{plan:?}");
+    ensure!(plan[0]["hypervisor"]["cores"] == json!([{"number": 0, "apic_id": 0}]), "{plan:?}");
+    ensure!(plan[2]["guest"] == "two" && plan[2]["initrd"] == false, "{plan:?}");
+    ensure!(plan[2]["cores"] == json!([{"number": 2, "apic_id": 2}]), "{plan:?}");
+    ensure!(plan[2]["memory"][0]["bytes"] == 16 << 20, "{plan:?}");
+    ensure!(plan[3]["left_over"]["cores"] == json!([]), "{plan:?}");
+    Ok(())
 }
 
 fn blake3(bytes: &[u8]) -> String {
@@ -368,11 +338,11 @@ fn audited(record: &Path, records: &str, digest: &str) -> Result<()> {
     for told in [
         " hypervisor: Bulkhead ",
         " guest: one is starting ",
-        " tester@console: pause two: refused: cannot pause guest two: it is defined ",
+        " tester@control: pause two: refused: cannot pause guest two: it is defined ",
         " guest: two is running ",
-        " tester@console: quarantine two: guest two is quarantined, after ",
+        " tester@control: quarantine two: guest two is quarantined, after ",
         " guest: two is quarantined ",
-        " tester@console: restart two --now: guest two is told to stop; it is started again then ",
+        " tester@control: restart two --now: guest two is told to stop; it is started again then ",
         " guest: one is stopped ",
         digest,
     ] {

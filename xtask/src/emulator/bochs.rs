@@ -35,6 +35,8 @@ pub(super) fn command(machine: &Machine, ports: Ports) -> Result<Command> {
     command.arg("-f").arg(configuration).arg("-rc").arg(debugger);
     // Its one display that runs without a screen. It wants a sound device, too.
     command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
+    // It takes seconds since 1970, but sets its clock to the time of here.
+    command.env("TZ", "UTC");
     command.current_dir(&machine.folder);
     Ok(command)
 }
@@ -86,6 +88,7 @@ fn configuration_of(machine: &Machine, ports: Ports) -> Result<String> {
         format!("{name}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n")
     };
     let com1 = connected("com1", ports.first);
+    let clock = machine.clock.map_or_else(|| "utc".into(), |seconds| seconds.to_string());
     let com2 = ports.second.map(|port| connected("com2", port)).unwrap_or_default();
     // The cirrus card, as the boot stages choose a mode of Bochs's own card that they cannot use.
     // `print_timestamps` is what prints the ticks of each second.
@@ -100,7 +103,7 @@ fn configuration_of(machine: &Machine, ports: Ports) -> Result<String> {
          ata0-master: {device}\n\
          boot: {boot}\n\
          {com1}{com2}\
-         clock: sync=none, time0=utc\n\
+         clock: sync=none, time0={clock}\n\
          print_timestamps: enabled=1\n\
          panic: action=fatal\n\
          log: \"{log}\"\n"
@@ -127,10 +130,12 @@ mod tests {
         machine.cores = 4;
         machine.memory_mib = 1024;
         machine.cpu = Some("core2_penryn_t9600".into());
+        machine.clock = Some(4_102_444_770);
         let text = configuration_of(&machine, PORTS).unwrap();
         let cpu = "cpu: model=core2_penryn_t9600, count=4, ips=10000000, reset_on_triple_fault=0";
         assert!(text.lines().any(|line| line == cpu), "{text}");
         assert!(text.contains("memory: guest=1024, host=1024\n"));
+        assert!(text.contains("clock: sync=none, time0=4102444770\n"));
         assert!(text.contains("path=\"/images/a b.img\""));
         assert!(text.contains("com1: enabled=1, mode=socket-client, dev=127.0.0.1:4711\n"));
         assert!(text.contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:4712\n"));

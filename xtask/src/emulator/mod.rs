@@ -74,6 +74,9 @@ pub struct Machine {
     pub instructions_per_second: u64,
     /// It has a second serial port, for the control protocol. Without it, that is on the first.
     pub second_port: bool,
+    /// The time of its real-time clock when it is switched on, in seconds since 1970-01-01 (Bochs only). `None` is the
+    /// host's.
+    pub clock: Option<u32>,
     /// What the image is.
     pub medium: Medium,
     /// A linear address whose every execution is noted in `emulator.log`, with the ticks so far (Bochs
@@ -95,6 +98,7 @@ impl Machine {
             cpu: None,
             instructions_per_second: 10_000_000,
             second_port: true,
+            clock: None,
             medium: Medium::Disk,
             breakpoint: None,
             folder: folder.into(),
