@@ -6,7 +6,6 @@
 extern crate alloc;
 
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use bulkhead_manifest::limits;
 
@@ -81,6 +80,12 @@ impl Line {
         self.text.clear();
         self.sequence.clear();
         self.recalled = None;
+    }
+
+    /// Forgets the lines before it.
+    pub fn forget(&mut self) {
+        self.begin();
+        self.history.clear();
     }
 
     /// What is to be seen of it.
@@ -171,11 +176,13 @@ impl Line {
     fn complete(&mut self, guests: &[&str]) -> Edit {
         let Ok(text) = core::str::from_utf8(&self.text) else { return Edit::Same };
         let (before, word) = text.rsplit_once(' ').map_or(("", text), |(b, w)| (b.trim(), w));
-        let takes_guest = |verb: &str| COMMANDS.iter().any(|(name, guest)| *name == verb && *guest);
-        let possible: Vec<&str> = match before {
-            "" => COMMANDS.iter().map(|(name, _)| *name).collect(),
-            verb if takes_guest(verb) => guests.to_vec(),
-            "list" | "inventory" | "top" => vec!["--json"],
+        let mut words = before.split_ascii_whitespace();
+        let verb = words.next().unwrap_or_default();
+        let takes_guest = COMMANDS.iter().any(|(name, guest)| *name == verb && *guest);
+        let possible: Vec<&str> = match (verb, words.count()) {
+            ("", _) => COMMANDS.iter().map(|(name, _)| *name).collect(),
+            (_, 0) if takes_guest => guests.to_vec(),
+            (verb, others) if others == usize::from(takes_guest) => options(verb).to_vec(),
             _ => Vec::new(),
         };
         let fits: Vec<_> = possible.into_iter().filter(|name| name.starts_with(word)).collect();
@@ -194,6 +201,18 @@ impl Line {
                 Edit::Changed
             }
         }
+    }
+}
+
+/// What may stand behind a command, and behind its guest's name where it has one.
+fn options(verb: &str) -> &'static [&'static str] {
+    match verb {
+        "audit" | "exits" | "info" | "inventory" | "list" | "memory" | "plan" | "top" | "who" => {
+            &["--json"]
+        }
+        "power-off" | "restart" | "stop" => &["--now"],
+        "define" => &["--cores", "--memory"],
+        _ => &[],
     }
 }
 
@@ -216,6 +235,7 @@ fn common<'a>(names: &[&'a str]) -> &'a str {
 mod tests {
     use super::*;
     use alloc::format;
+    use alloc::vec;
 
     fn type_in(line: &mut Line, keys: &str) -> Edit {
         let mut last = Edit::Same;
@@ -254,6 +274,10 @@ mod tests {
         line.begin();
         type_in(&mut line, "\x1b[A");
         assert_eq!(line.shown(), "list");
+        // Nor, when the operator has left, what he did.
+        line.forget();
+        type_in(&mut line, "\x1b[A");
+        assert_eq!(line.shown(), "");
     }
 
     #[test]
@@ -281,6 +305,11 @@ mod tests {
             ("pause o\t", "pause one"),
             ("list \t", "list --json "),
             ("list x\t", "list x"),
+            ("info web \t", "info web --json "),
+            ("info web --json \t", "info web --json "),
+            ("stop web \t", "stop web --now "),
+            ("power-off \t", "power-off --now "),
+            ("define web --c\t", "define web --cores "),
             ("sign-in w\t", "sign-in w"),
             ("x\t", "x"),
         ] {

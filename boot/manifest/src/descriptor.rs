@@ -217,6 +217,16 @@ pub enum Start {
     ByHand,
 }
 
+impl Start {
+    /// The name that the manifest uses: `at-boot` or `by-hand`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AtBoot => "at-boot",
+            Self::ByHand => "by-hand",
+        }
+    }
+}
+
 /// Which of the descriptor's blobs. One that comes out of a parsed bundle is in range for that bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -89,7 +89,7 @@ pub struct Extent {
 }
 
 /// What is set aside for one guest, in bytes, besides its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Own {
     /// Of the heap.
     pub heap: u64,

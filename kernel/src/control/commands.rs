@@ -37,15 +37,11 @@ pub enum Order {
     Release,
     /// It ends, and has no cores and no memory any more.
     Destroy,
-    /// What it is and does is shown.
-    Info,
-    /// Its exits so far are shown.
-    Exits,
 }
 
 impl Order {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 8] = [
         Self::Start,
         Self::Pause,
         Self::Resume,
@@ -54,14 +50,11 @@ impl Order {
         Self::Quarantine,
         Self::Release,
         Self::Destroy,
-        Self::Info,
-        Self::Exits,
     ];
 
     /// The role that it takes.
     pub fn role(self) -> Role {
         match self {
-            Self::Info | Self::Exits => Role::Viewer,
             Self::Pause
             | Self::Resume
             | Self::Start
@@ -92,8 +85,6 @@ impl Order {
             Self::Quarantine => "quarantine",
             Self::Release => "release",
             Self::Destroy => "destroy",
-            Self::Info => "info",
-            Self::Exits => "exits",
         }
     }
 }
@@ -109,6 +100,10 @@ pub enum Command<'a> {
     Examine(&'a str, u64),
     /// The registers of a processor of this guest's are shown.
     Registers(&'a str, u32),
+    /// What this guest is and does is shown.
+    Info(&'a str, Form),
+    /// This guest's exits so far are shown.
+    Exits(&'a str, Form),
     /// The guests are listed.
     List(Form),
     /// What guests are made of is listed.
@@ -120,19 +115,19 @@ pub enum Command<'a> {
     /// A guest is given cores and memory.
     Define(Define<'a>),
     /// Who has what of the machine is shown.
-    Plan,
+    Plan(Form),
     /// The newest lines of the log are shown.
     Log,
     /// What of the hypervisor's memory is in use is shown.
-    Memory,
+    Memory(Form),
     /// The audit trail is shown, as far as it was not.
-    Audit,
+    Audit(Form),
     /// An operator of this name signs in with this password.
     SignIn(&'a str, &'a [u8]),
     /// Whoever is signed in no longer is.
     SignOut,
     /// Who is signed in is shown.
-    Who,
+    Who(Form),
     /// All guests are stopped, and the machine is switched off.
     PowerOff(Manner),
     /// The commands are listed.
@@ -144,13 +139,15 @@ impl Command<'_> {
     /// guest lets in is the guest's to decide, so to which one it goes is no privilege.
     pub fn role(&self) -> Option<Role> {
         match self {
-            Self::Attach(_) | Self::SignIn(..) | Self::SignOut | Self::Who | Self::Help => None,
-            Self::List(_)
+            Self::Attach(_) | Self::SignIn(..) | Self::SignOut | Self::Who(_) | Self::Help => None,
+            Self::Info(..)
+            | Self::Exits(..)
+            | Self::List(_)
             | Self::Inventory(_)
             | Self::Top(_)
-            | Self::Plan
-            | Self::Memory
-            | Self::Audit => Some(Role::Viewer),
+            | Self::Plan(_)
+            | Self::Memory(_)
+            | Self::Audit(_) => Some(Role::Viewer),
             Self::Order(order, _) => Some(order.role()),
             // A guest's secrets are in its memory and in its registers, which the log has of a fault.
             Self::Examine(..)
@@ -174,8 +171,8 @@ pub enum Form {
 
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
-     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME, exits NAME, examine NAME ADDRESS, dump NAME, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan, log, memory, audit, \
-     sign-in NAME PASSWORD, sign-out, who, power-off [--now], help";
+     release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME [--json], exits NAME [--json], examine NAME ADDRESS, dump NAME, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan [--json], log, memory [--json], audit [--json], \
+     sign-in NAME PASSWORD, sign-out, who [--json], power-off [--now], help";
 
 /// Why a line is no command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,6 +185,8 @@ pub enum NoCommand<'a> {
     OneName(&'static str),
     /// This command needs a guest's name, and `--now` may follow.
     OneNameOrNow(&'static str),
+    /// This command needs a guest's name, and `--json` may follow.
+    OneNameOrForm(&'static str),
     /// This command needs a guest's name and a number.
     NameAndNumber(&'static str, &'static str),
     /// `define` needs a name, and knows two options.
@@ -212,6 +211,9 @@ impl fmt::Display for NoCommand<'_> {
             Self::OneName(verb) => write!(f, "{verb} takes the name of one guest: {verb} NAME"),
             Self::OneNameOrNow(verb) => {
                 write!(f, "{verb} takes the name of one guest: {verb} NAME, or {verb} NAME --now")
+            }
+            Self::OneNameOrForm(verb) => {
+                write!(f, "{verb} takes the name of one guest: {verb} NAME, or {verb} NAME --json")
             }
             Self::NameAndNumber(verb, example) => {
                 write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
@@ -243,8 +245,13 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         |verb, command| if name.is_none() { Ok(command) } else { Err(NoCommand::NoName(verb)) };
     let form = |verb| match (name, more) {
         (None, _) => Ok(Form::Table),
-        (Some(b"--json"), None) => Ok(Form::Json),
+        (Some(JSON), None) => Ok(Form::Json),
         _ => Err(NoCommand::NoNameButForm(verb)),
+    };
+    let named_form = |verb| match (name.map(core::str::from_utf8), more, rest) {
+        (Some(Ok(name)), None, _) => Ok((name, Form::Table)),
+        (Some(Ok(name)), Some(JSON), None) => Ok((name, Form::Json)),
+        _ => Err(NoCommand::OneNameOrForm(verb)),
     };
     let with_number = |verb, example| match (name.map(core::str::from_utf8), more) {
         (Some(Ok(name)), Some(word)) if rest.is_none() => {
@@ -262,6 +269,8 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             Ok(Command::Registers(name, u32::try_from(processor).unwrap_or(u32::MAX)))
         }
         b"attach" => Ok(Command::Attach(named("attach")?)),
+        b"info" => named_form("info").map(|(name, form)| Command::Info(name, form)),
+        b"exits" => named_form("exits").map(|(name, form)| Command::Exits(name, form)),
         b"list" => Ok(Command::List(form("list")?)),
         b"top" => Ok(Command::Top(form("top")?)),
         b"inventory" => Ok(Command::Inventory(form("inventory")?)),
@@ -271,15 +280,15 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             Define::parse(words.skip(1)).map(Command::Define).ok_or(NoCommand::Define)
         }
         b"log" => alone("log", Command::Log),
-        b"plan" => alone("plan", Command::Plan),
-        b"memory" => alone("memory", Command::Memory),
-        b"audit" => alone("audit", Command::Audit),
+        b"plan" => Ok(Command::Plan(form("plan")?)),
+        b"memory" => Ok(Command::Memory(form("memory")?)),
+        b"audit" => Ok(Command::Audit(form("audit")?)),
         SIGN_IN => {
             let (name, password) = credentials(line).ok_or(NoCommand::NameAndPassword)?;
             Ok(Command::SignIn(name, password))
         }
         b"sign-out" => alone("sign-out", Command::SignOut),
-        b"who" => alone("who", Command::Who),
+        b"who" => Ok(Command::Who(form("who")?)),
         b"power-off" => match (name, more) {
             (None, _) => Ok(Command::PowerOff(Manner::Ask)),
             (Some(NOW), None) => Ok(Command::PowerOff(Manner::Now)),
@@ -300,6 +309,9 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         }
     }
 }
+
+/// The word by which an answer is for programs.
+const JSON: &[u8] = b"--json";
 
 /// The word by which a guest is not asked.
 const NOW: &[u8] = b"--now";
@@ -337,140 +349,4 @@ fn number(word: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::format;
-    use std::vec::Vec;
-
-    #[test]
-    fn commands_are_understood() {
-        assert_eq!(parse(b"attach one"), Ok(Command::Attach("one")));
-        assert_eq!(parse(b"  pause   one-2 "), Ok(Command::Order(Order::Pause, "one-2")));
-        for order in Order::ALL {
-            let line = format!("{} x", order.word());
-            assert_eq!(parse(line.as_bytes()), Ok(Command::Order(order, "x")));
-        }
-        assert_eq!(parse(b"list"), Ok(Command::List(Form::Table)));
-        assert_eq!(parse(b"list --json"), Ok(Command::List(Form::Json)));
-        assert_eq!(parse(b"top --json"), Ok(Command::Top(Form::Json)));
-        assert_eq!(parse(b"inventory --json"), Ok(Command::Inventory(Form::Json)));
-        assert_eq!(parse(b"examine one 0xfF0"), Ok(Command::Examine("one", 0xFF0)));
-        assert_eq!(parse(b"registers one 1"), Ok(Command::Registers("one", 1)));
-        let define = Define { name: "one", cores: None, memory: Some(4 << 20) };
-        assert_eq!(parse(b" define one --memory 4MiB"), Ok(Command::Define(define)));
-        assert_eq!(parse(b"dump one"), Ok(Command::Dump("one")));
-        assert_eq!(parse(b"log"), Ok(Command::Log));
-        assert_eq!(parse(b"plan"), Ok(Command::Plan));
-        assert_eq!(parse(b"memory"), Ok(Command::Memory));
-        assert_eq!(parse(b"audit"), Ok(Command::Audit));
-        assert_eq!(parse(b"power-off"), Ok(Command::PowerOff(Manner::Ask)));
-        assert_eq!(parse(b"power-off --now"), Ok(Command::PowerOff(Manner::Now)));
-        let now = |order| Ok(Command::Order(order, "one"));
-        assert_eq!(parse(b"stop one --now"), now(Order::Stop(Manner::Now)));
-        assert_eq!(parse(b"restart one --now"), now(Order::Restart(Manner::Now)));
-        assert_eq!(parse(b"who"), Ok(Command::Who));
-        assert_eq!(parse(b"sign-out"), Ok(Command::SignOut));
-        let signed = Command::SignIn("anna", b"a  blank, or two");
-        assert_eq!(parse(b" sign-in  anna a  blank, or two"), Ok(signed));
-        assert_eq!(parse(b"help"), Ok(Command::Help));
-    }
-
-    #[test]
-    fn passwords_are_not_kept() {
-        let kept = |line: &[u8]| without_password(line, |name| name == "anna");
-        assert_eq!(kept(b"sign-in anna secret"), "sign-in anna");
-        for line in [
-            "sign-in secret",
-            "sign-in secret anna",
-            "Sign-In anna secret",
-            "sign-in",
-            "sign-inn anna secret",
-        ] {
-            assert_eq!(kept(line.as_bytes()), "sign-in (name not shown)", "{line}");
-        }
-        assert_eq!(kept(b"stop one\x1b"), "stop one\\x1b");
-        assert_eq!(kept(b""), "");
-    }
-
-    #[test]
-    fn nothing_is_touched_without_a_role() {
-        let free = |line: &str| parse(line.as_bytes()).unwrap().role().is_none();
-        for line in ["attach a", "sign-in a b", "sign-out", "who", "help"] {
-            assert!(free(line), "{line}");
-        }
-        for line in ["list", "inventory", "top", "plan", "memory", "audit", "info a", "exits a"] {
-            assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Viewer), "{line}");
-        }
-        for line in ["pause a", "resume a", "start a", "stop a", "restart a", "quarantine a"] {
-            assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Operator), "{line}");
-        }
-        for line in [
-            "release a",
-            "destroy a",
-            "define a",
-            "log",
-            "dump a",
-            "examine a 0",
-            "registers a 0",
-            "power-off",
-        ] {
-            assert_eq!(parse(line.as_bytes()).unwrap().role(), Some(Role::Administrator), "{line}");
-        }
-    }
-
-    /// Those that an operator's line completes.
-    #[test]
-    fn each_command_can_be_completed() {
-        for (name, takes_guest) in bulkhead_line::COMMANDS {
-            let entry = if takes_guest { format!("{name} NAME") } else { name.into() };
-            assert!(COMMANDS.split(", ").any(|one| one.trim().starts_with(&entry)), "{name}");
-        }
-        assert_eq!(bulkhead_line::COMMANDS.len(), COMMANDS.split(", ").count(), "one is missing");
-    }
-
-    #[test]
-    fn all_commands_are_named_where_they_are_listed() {
-        for order in Order::ALL {
-            let now = if order.now().is_some() { " [--now]" } else { "" };
-            assert!(COMMANDS.contains(&format!("{} NAME{now}, ", order.word())), "{order:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_none_says_what_would_be_right() {
-        let said = |line: &[u8]| format!("{}", parse(line).unwrap_err());
-        assert_eq!(said(b" "), format!("no command; the commands are {COMMANDS}"));
-        let unknown = format!("unknown command \"kill\\x1b\"; they are {COMMANDS}");
-        assert_eq!(said(b"kill\x1b x"), unknown);
-        let one = "pause takes the name of one guest: pause NAME";
-        assert_eq!([said(b"pause"), said(b"pause a b"), said(b"pause \xff")], [one; 3]);
-        let one = "stop takes the name of one guest: stop NAME, or stop NAME --now";
-        for line in ["stop", "stop a b", "stop a --now b"] {
-            assert_eq!(said(line.as_bytes()), one, "{line}");
-        }
-        assert_eq!(said(b"power-off a"), "power-off takes nothing but --now");
-        assert_eq!(said(b"define"), define::RULE);
-        assert_eq!(said(b"list all"), "list takes nothing but --json");
-        assert_eq!(said(b"memory all"), "memory takes no name");
-        let sign_in = "sign-in takes your name and your password: sign-in NAME PASSWORD";
-        assert_eq!([said(b"sign-in"), said(b"sign-in anna"), said(b"sign-in anna ")], [sign_in; 3]);
-        let examine = "examine takes the name of one guest and a number: examine NAME 0x100000";
-        for line in [
-            "examine",
-            "examine a",
-            "examine a b",
-            "examine a 0x+1",
-            "examine a 1 2",
-            "examine a -1",
-        ] {
-            assert_eq!(said(line.as_bytes()), examine, "{line}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_line_is_read(line: Vec<u8>) {
-            let _ = parse(&line).map_err(|none| format!("{none}"));
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,6 @@ use super::answers::answer;
 use super::commands::{COMMANDS, MAX_COMMAND};
 use super::guest::Guest;
 use super::input::{Input, Reader};
-use super::life::Life;
 use super::log as console;
 use super::port;
 use super::shares::{Next, Shares};
@@ -13,6 +12,7 @@ use super::wire::PIECE;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use bulkhead_life::Life;
 use bulkhead_line::{Edit, LONGEST, Line};
 use core::fmt::{self, Write};
 use log::warn;
@@ -172,6 +172,11 @@ impl Consoles {
         console::echo(ANEW);
         console::echo(PROMPT);
         console::echo(&self.line.shown());
+    }
+
+    /// Forgets what was typed to the hypervisor: whoever did so has left.
+    pub fn forget_lines(&mut self) {
+        self.line.forget();
     }
 
     /// The guest that gets what is typed.

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use bulkhead_plan::footprint::{
     FRAME, INTERRUPT_STACK, INTERRUPT_STACKS, MAIN_STACK, STACKS_STRIDE,
 };
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use spin::{Mutex, Once};
 
 const _: () = assert!(INTERRUPT_STACKS == ist::COUNT as u64 && FRAME == FRAME_SIZE);
@@ -38,7 +38,7 @@ pub enum State {
     Parked = 1,
     /// Running a guest.
     Running = 2,
-    /// Stopped for good: it panicked, or cannot run guests.
+    /// Stopped for good: it panicked, did not answer, or cannot run guests.
     Dead = 3,
 }
 
@@ -52,6 +52,8 @@ pub struct Core {
     stacks: Stacks,
     vmxon_region: HostPhysical,
     state: AtomicU8,
+    /// It has not answered when it had to. Whatever it says later, nobody relies on it any more.
+    lost: AtomicBool,
     /// What it is to do next.
     work: Mutex<Option<Work>>,
     refusal: Mutex<Option<Unusable>>,
@@ -114,6 +116,7 @@ impl Core {
             stacks,
             vmxon_region,
             state: AtomicU8::new(State::Offline as u8),
+            lost: AtomicBool::new(false),
             work: Mutex::new(None),
             refusal: Mutex::new(None),
         })
@@ -121,6 +124,9 @@ impl Core {
 
     /// What the core is doing.
     pub fn state(&self) -> State {
+        if self.lost.load(Ordering::SeqCst) {
+            return State::Dead;
+        }
         match self.state.load(Ordering::SeqCst) {
             1 => State::Parked,
             2 => State::Running,
@@ -160,9 +166,9 @@ impl Core {
     }
 
     /// Closes the window of a parked core, and waits until the core has forgotten it. Says whether it has: not if it is
-    /// not parked, or does not answer.
+    /// not parked, or does not answer within `limit` ticks of the TSC, which is a core that has failed.
     #[must_use]
-    pub fn close(&self) -> bool {
+    pub fn close(&self, limit: u64) -> bool {
         if self.state() != State::Parked {
             return false;
         }
@@ -171,10 +177,12 @@ impl Core {
             return false;
         }
         // It takes up its work at once, and has nothing else to do.
+        let start = cpu::rdtsc();
         loop {
             match self.state() {
                 State::Parked => return true,
-                State::Running => cpu::pause(),
+                State::Running if cpu::rdtsc().wrapping_sub(start) <= limit => cpu::pause(),
+                State::Running => self.lost.store(true, Ordering::SeqCst),
                 State::Dead | State::Offline => return false,
             }
         }

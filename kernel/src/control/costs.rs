@@ -1,6 +1,6 @@
 //! What a guest has cost: exits by reason, and the ticks spent in each.
 
-use super::answers::answer_more;
+use super::answers::{answer, answer_more};
 use super::guest::Guest;
 use crate::guest::statistics::{Exits, Grouped};
 use crate::vmx::exit::ExitReason;
@@ -11,8 +11,8 @@ use log::info;
 /// The rest of the answer to `exits`: what it is so far.
 pub fn exits(guest: &Guest) {
     let exits = guest.shared().exits();
-    answer_more(format_args!(
-        "guest {}: {} exits in {} ticks",
+    answer(format_args!(
+        "guest {} has {} exits so far, in {} ticks",
         guest.name(),
         Grouped(exits.count()),
         Grouped(exits.ticks())

@@ -12,6 +12,8 @@ use bulkhead_control::dump::{PIECE, Pieces};
 pub struct Dump {
     /// The guest's position.
     guest: usize,
+    /// Its [`Guest::moves`] when the dump began.
+    moves: u64,
     /// The guest-physical address from which on nothing has been looked at.
     next: u64,
     pieces: Pieces,
@@ -19,14 +21,18 @@ pub struct Dump {
 
 impl Dump {
     /// A dump of the guest at this position, of which nothing has been said.
-    pub fn new(guest: usize) -> Self {
-        Self { guest, next: 0, pieces: Pieces::default() }
+    pub fn new(position: usize, guest: &Guest) -> Self {
+        Self { guest: position, moves: guest.moves(), next: 0, pieces: Pieces::default() }
     }
 
     /// Says the next piece, if one is found soon; at the end, sums up.
     pub fn step(&mut self, guests: &[Guest]) -> Step {
         let Some(guest) = guests.get(self.guest) else { return Step::Done };
         let name = guest.name();
+        if guest.moves() != self.moves {
+            refuse(format_args!("the dump of guest {name} is not whole: it has moved since"));
+            return Step::Done;
+        }
         match guest.examine(0, Question::Piece(GuestPhysical::new(self.next))) {
             Ok(Answer::Piece(Scan::Found(piece))) => {
                 self.pieces.add(&piece);

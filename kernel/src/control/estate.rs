@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bulkhead_manifest::policy::{self, PolicyFault, Subject};
 use bulkhead_manifest::{Cores, Quota};
 use bulkhead_plan::footprint::{KIB, Own};
-use bulkhead_plan::{CannotPlan, Plan, Request, Share};
+use bulkhead_plan::{CannotPlan, Machine, Plan, Request, Share};
 use core::fmt;
 use core::ops::Range;
 
@@ -21,6 +21,8 @@ pub struct Estate {
     set_aside: Own,
     /// How much of the machine owners may have.
     quotas: Vec<Quota>,
+    /// What of that is set aside a core that has failed may still use.
+    lost: Own,
 }
 
 /// A guest cannot have the place that is wanted for it.
@@ -67,7 +69,7 @@ impl Estate {
         set_aside: Own,
         quotas: Vec<Quota>,
     ) -> Self {
-        Self { free, hypervisor, set_aside, quotas }
+        Self { free, hypervisor, set_aside, quotas, lost: Own::default() }
     }
 
     /// A place for a guest that has none, beside all the others.
@@ -89,9 +91,9 @@ impl Estate {
         policy::within(&self.quotas, subject.owner, in_place.chain([subject]))
             .map_err(|over| CannotDefine::Quota(over.of(subject)))?;
         let own = Own::of(&guest.demand(cores.count(), memory));
-        let all = others.clone().fold(own, |sum, other| sum.and(&other.own()));
+        let all = others.clone().fold(own.and(&self.lost), |sum, other| sum.and(&other.own()));
         let machine = plan::machine(&self.free, &self.hypervisor);
-        let requests = others.filter_map(in_its_place).collect();
+        let requests = others.filter_map(|other| in_its_place(other, &machine)).collect();
         let share = Plan::one_more(&machine, requests, &guest.request(cores, memory))
             .map_err(CannotDefine::Plan)?;
         if !all.fits(&self.set_aside) {
@@ -103,12 +105,15 @@ impl Estate {
     /// Takes back what a guest had that does not run: its cores forget its memory, which was wiped when it stopped.
     ///
     /// # Errors
-    /// If a core has failed.
-    pub fn take_back(&mut self, place: Place) -> Result<(), Lost> {
-        let Place { cores, frames, window, .. } = place;
+    /// If a core has failed. One that does not answer within `limit` ticks of the TSC has.
+    pub fn take_back(&mut self, place: Place, limit: u64) -> Result<(), Lost> {
+        let Place { cores, frames, window, own, .. } = place;
         // Each of them, whatever comes of the first.
-        let closed: Vec<_> = cores.iter().map(|core| core.close()).collect();
-        let frames = frames.filter(|_| closed.iter().all(|&closed| closed)).ok_or(Lost)?;
+        let closed: Vec<_> = cores.iter().map(|core| core.close(limit)).collect();
+        let Some(frames) = frames.filter(|_| closed.iter().all(|&closed| closed)) else {
+            self.lost = self.lost.and(&own);
+            return Err(Lost);
+        };
         // SAFETY: no core has the window open any more.
         unsafe { window.give_back(&mut cores::tables().lock()) };
         self.free.give_back(frames);
@@ -117,13 +122,13 @@ impl Estate {
 
     /// The plan as it is with these guests; `None` without a core.
     pub fn plan<'a>(&self, guests: impl Iterator<Item = &'a Definition>) -> Option<Plan> {
+        let machine = plan::machine(&self.free, &self.hypervisor);
         let share = |guest: &Definition| {
             let Place { cores, at, .. } = guest.place.as_ref()?;
-            let Request { name, kernel, initrd, .. } = in_its_place(guest)?;
+            let Request { name, kernel, initrd, .. } = in_its_place(guest, &machine)?;
             let cores = cores.iter().map(|core| plan::core(core)).collect();
             Some(Share { name, cores, memory: at.clone(), kernel, initrd })
         };
-        let machine = plan::machine(&self.free, &self.hypervisor);
         Plan::of(&machine, guests.filter_map(share).collect())
     }
 }
@@ -134,9 +139,13 @@ fn subject(guest: &Definition, cores: u32, memory: u64) -> Subject<'_> {
 }
 
 /// What a guest would ask for to get what it has. A core that has failed is not asked for: it is nobody's.
-fn in_its_place(guest: &Definition) -> Option<Request> {
+fn in_its_place(guest: &Definition, machine: &Machine) -> Option<Request> {
     let place = guest.place.as_ref()?;
-    let cores = place.cores.iter().map(|core| plan::core(core)).filter(|core| core.usable);
+    let is_its = |core: &bulkhead_plan::Core| {
+        place.cores.iter().any(|its| its.index == core.number as usize)
+    };
+    // As the plan finds them: one may fail meanwhile.
+    let cores = machine.cores.iter().filter(|core| core.usable && is_its(core));
     let cores = Cores::Numbers(cores.map(|core| core.number).collect());
     Some(guest.request(cores, place.memory))
 }

@@ -1,4 +1,4 @@
-//! What is answered to questions about guests: tables for people, JSON for programs.
+//! What is answered to people who ask about guests.
 
 use super::answers::{answer, refuse};
 use super::consoles::{list as names, list_with};
@@ -62,8 +62,9 @@ pub fn list(guest: &Guest, attached: bool, Columns { name, cores }: Columns) {
     ));
 }
 
-/// The rest of the answer to `info`.
+/// Answers `info`.
 pub fn info(guest: &Guest) {
+    answer(format_args!("guest {} is {}", guest.name(), guest.life()));
     let definition = guest.definition();
     let exits = guest.shared().exits();
     let Tenure { owner, purpose, classification, expires, on_expiry } = &definition.tenure;
@@ -81,8 +82,8 @@ pub fn info(guest: &Guest) {
         None => answer(format_args!("  no cores and no memory")),
     }
     answer(format_args!("  command line {}", definition.command_line.escape_debug()));
-    let start = if definition.at_boot { "at-boot" } else { "by-hand" };
-    answer(format_args!("  start {start}, restart {}", definition.restart.name()));
+    let (start, restart) = (definition.start.name(), definition.restart.name());
+    answer(format_args!("  start {start}, restart {restart}"));
     if let Some(seconds) = guest.uptime() {
         answer(format_args!("  up {seconds} s"));
     }
@@ -120,24 +121,6 @@ fn printable(byte: u8) -> char {
     if byte == b' ' || byte.is_ascii_graphic() { byte.into() } else { '.' }
 }
 
-/// Answers `list --json` for a guest: an object in a line.
-pub fn list_json(guest: &Guest, attached: bool) {
-    let exits = guest.shared().exits();
-    answer(format_args!(
-        "{{\"name\":{},\"state\":{},\"attached\":{attached},\"cores\":[{}],\"memory\":{},\"uptime\":{},\"exits\":{},\
-         \"exit_ticks\":{},\"owner\":{},\"expired\":{}}}",
-        Json(guest.name()),
-        Json(&format!("{}", guest.life())),
-        list_with(",", guest.cores().iter().map(|core| core.index)),
-        OrNull(guest.memory()),
-        guest.uptime().map_or_else(|| "null".into(), |seconds| format!("{seconds}")),
-        exits.count(),
-        exits.ticks(),
-        Json(&guest.definition().tenure.owner),
-        guest.has_expired(),
-    ));
-}
-
 /// Answers `inventory` for a guest: what it is made of, running or not.
 pub fn inventory(guest: &Guest) {
     let definition = guest.definition();
@@ -160,85 +143,11 @@ pub fn inventory(guest: &Guest) {
     answer(format_args!("  {:<12} {}  {}", "command line", Hex(&digest), line.escape_debug()));
 }
 
-/// Answers `inventory --json` for a guest: an object in a line.
-pub fn inventory_json(guest: &Guest) {
-    let file = |file: &File| {
-        format!("{{\"name\":{},\"blake3\":\"{}\"}}", Json(&file.name), Hex(&file.digest))
-    };
-    let definition = guest.definition();
-    let Tenure { owner, purpose, classification, expires, on_expiry } = &definition.tenure;
-    answer(format_args!(
-        "{{\"name\":{},\"state\":{},\"owner\":{},\"purpose\":{},\"classification\":{},\"expires\":{},\
-         \"on_expiry\":\"{}\",\"expired\":{},\"kernel\":{},\"initrd\":{},\
-         \"command_line\":{{\"text\":{},\"blake3\":\"{}\"}}}}",
-        Json(guest.name()),
-        Json(&format!("{}", guest.life())),
-        Json(owner),
-        Json(purpose),
-        Json(classification),
-        Json(&format!("{expires}")),
-        on_expiry.name(),
-        guest.has_expired(),
-        file(&definition.files.kernel),
-        OrNull(definition.files.initrd.as_ref().map(file)),
-        Json(&definition.command_line),
-        Hex(&bulkhead_manifest::digest(definition.command_line.as_bytes())),
-    ));
-}
-
-/// A string as JSON writes it (RFC 8259, 7).
-pub struct Json<'a>(pub &'a str);
-
-impl fmt::Display for Json<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"")?;
-        for character in self.0.chars() {
-            match character {
-                '"' | '\\' => write!(f, "\\{character}")?,
-                // Those that drive terminals beyond what JSON forbids, too.
-                character if character.is_control() => write!(f, "\\u{:04x}", character as u32)?,
-                character => write!(f, "{character}")?,
-            }
-        }
-        f.write_str("\"")
-    }
-}
-
-struct OrNull<T>(Option<T>);
-
-impl<T: fmt::Display> fmt::Display for OrNull<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str("null"),
-        }
-    }
-}
-
-struct Hex<'a>(&'a [u8]);
+/// A digest, as people compare it.
+pub struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::string::ToString;
-
-    #[test]
-    fn strings_are_json() {
-        for (text, json) in [
-            ("web", "\"web\""),
-            ("a \"b\" \\ c", "\"a \\\"b\\\" \\\\ c\""),
-            ("\r\u{1b}\u{9b}é", "\"\\u000d\\u001b\\u009bé\""),
-        ] {
-            assert_eq!(Json(text).to_string(), json);
-        }
-        assert_eq!(OrNull::<u8>(None).to_string(), "null");
-        assert_eq!(OrNull(Some(Json("x"))).to_string(), "\"x\"");
-        assert_eq!(Hex(&[0, 0xA5]).to_string(), "00a5");
     }
 }

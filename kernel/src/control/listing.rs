@@ -5,6 +5,7 @@ use super::commands::Form;
 use super::dump::Dump;
 use super::guest::Guest;
 use super::inventory::{self, Columns};
+use super::json;
 use super::recall::Recall;
 use super::top::Top;
 use alloc::boxed::Box;
@@ -83,9 +84,9 @@ impl Listing {
                 }
                 inventory::list(guest, attached, self.columns);
             }
-            (What::List, Form::Json) => inventory::list_json(guest, attached),
+            (What::List, Form::Json) => json::list(guest, attached),
             (What::Inventory, Form::Table) => inventory::inventory(guest),
-            (What::Inventory, Form::Json) => inventory::inventory_json(guest),
+            (What::Inventory, Form::Json) => json::inventory(guest),
         }
         Step::More
     }

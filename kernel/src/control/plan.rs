@@ -27,8 +27,8 @@ pub struct Definition {
     pub wanted: (Cores, u64),
     /// When it is started again.
     pub restart: Restart,
-    /// Whether it is started when the machine boots.
-    pub at_boot: bool,
+    /// When it is started first.
+    pub start: Start,
     /// Whose it is, what for, and until when.
     pub tenure: Tenure,
     /// What puts it into quarantine by itself.
@@ -224,7 +224,7 @@ pub fn place(
             name,
             wanted: (guest.cores.clone(), guest.memory),
             restart: guest.restart,
-            at_boot: guest.start == Start::AtBoot,
+            start: guest.start,
             tenure: guest.tenure.clone(),
             suspicion: guest.suspicion,
             kind,

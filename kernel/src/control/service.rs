@@ -12,7 +12,7 @@ use super::dump::Dump;
 use super::estate::Estate;
 use super::guest::{Boot, Guest, define};
 use super::inventory;
-use super::life::Life;
+use super::json;
 use super::listing::{Listing, Rest, Step, What};
 use super::log as console;
 use super::panic;
@@ -29,6 +29,7 @@ use crate::memory::{GuestPhysical, KernelHeap};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use bulkhead_life::Life;
 use bulkhead_manifest::Size;
 use bulkhead_operators::Operator;
 use bulkhead_plan::footprint::KIB;
@@ -38,7 +39,7 @@ use log::info;
 pub struct Service {
     guests: Vec<Guest>,
     estate: Estate,
-    consoles: Consoles,
+    pub(super) consoles: Consoles,
     sessions: Sessions,
     pub(super) access: Access<{ Channel::ALL.len() }>,
     heap: &'static KernelHeap,
@@ -206,20 +207,43 @@ impl Service {
     fn execute(&mut self, channel: Channel, command: Command<'_>) {
         match command {
             Command::Help => consoles::help(),
+            Command::Info(name, form) => {
+                if let Some(index) = self.named(name) {
+                    let guest = &self.guests[index];
+                    match form {
+                        Form::Table => inventory::info(guest),
+                        Form::Json => json::info(guest),
+                    }
+                }
+            }
+            Command::Exits(name, form) => {
+                if let Some(index) = self.named(name) {
+                    let guest = &self.guests[index];
+                    match form {
+                        Form::Table => costs::exits(guest),
+                        Form::Json => json::exits(&guest.shared().exits()),
+                    }
+                }
+            }
             Command::List(form) => self.list(channel, What::List, form),
             Command::Inventory(form) => self.list(channel, What::Inventory, form),
-            Command::Memory => self.memory(),
+            Command::Memory(form) => self.memory(form),
             Command::Log => self.sessions[channel].rest = Some(Rest::Recall(Recall::up_to_now())),
             Command::Dump(name) => self.dump(channel, name),
-            Command::Plan => self.say_plan(),
+            Command::Plan(form) => self.say_plan(form),
             Command::Top(form) => {
                 let top = Top::new(form, &self.guests, self.tsc_hz);
                 self.sessions[channel].rest = Some(Rest::Top(top));
             }
             Command::Define(define) => self.define(define),
-            Command::Audit => {
+            Command::Audit(form) => {
                 let (records, digest) = audit::say();
-                answer(format_args!("{records} records; the digest of the last is {digest}"));
+                match form {
+                    Form::Table => answer(format_args!(
+                        "{records} records; the digest of the last is {digest}"
+                    )),
+                    Form::Json => json::audit(records, digest),
+                }
             }
             Command::Examine(name, at) => {
                 self.examine(name, 0, Question::Memory(GuestPhysical::new(at)));
@@ -229,7 +253,7 @@ impl Service {
             }
             Command::SignIn(name, password) => self.sign_in(channel, name, password),
             Command::SignOut => self.sign_out(channel),
-            Command::Who => self.say_who(),
+            Command::Who(form) => self.say_who(form),
             Command::PowerOff(manner) => self.power_off(manner),
             Command::Attach(name) => {
                 let Some(index) = self.named(name) else { return };
@@ -280,18 +304,11 @@ impl Service {
                 false => "is told to stop, and is destroyed then".into(),
             }),
             Order::Release => guest.release().map(|()| "is paused".into()),
-            Order::Exits => Ok("has these exits so far:".into()),
-            Order::Info => Ok(format!("is {}", guest.life())),
         };
         let name = guest.name();
         match done {
             Ok(done) => answer(format_args!("guest {name} {done}")),
             Err(why) => refuse(format_args!("cannot {} guest {name}: it {why}", order.word())),
-        }
-        match order {
-            Order::Exits => costs::exits(guest),
-            Order::Info => inventory::info(guest),
-            _ => {}
         }
     }
 
@@ -319,13 +336,17 @@ impl Service {
         }
         // Its first line is the guest's memory, which the audit trail must not have.
         audit::result(false, format_args!("the dump of guest {name} begins"));
-        self.sessions[channel].rest = Some(Rest::Dump(Dump::new(index).into()));
+        self.sessions[channel].rest =
+            Some(Rest::Dump(Dump::new(index, &self.guests[index]).into()));
     }
 
     /// The plan as it is now.
-    fn say_plan(&self) {
+    fn say_plan(&self, form: Form) {
         let plan = self.estate.plan(self.guests.iter().map(Guest::definition));
         let Some(plan) = plan else { return refuse(format_args!("there is no core")) };
+        if form == Form::Json {
+            return json::plan(&plan);
+        }
         for line in plan.to_string().lines() {
             answer(format_args!("{line}"));
         }
@@ -350,10 +371,13 @@ impl Service {
         found
     }
 
-    fn memory(&self) {
+    fn memory(&self, form: Form) {
         let heap = self.heap.usage();
         let kib = |bytes: usize| Grouped((bytes as u64).div_ceil(KIB));
         let (in_use, frames) = cores::tables().lock().usage();
+        if form == Form::Json {
+            return json::memory((heap.now, heap.size), (in_use, frames));
+        }
         answer(format_args!(
             "{} of {} KiB of heap and {} of {} frames for tables and stacks are in use",
             kib(heap.now),

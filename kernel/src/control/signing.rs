@@ -3,7 +3,8 @@
 use super::access::{Denied, SignedIn};
 use super::answers::{answer, refuse};
 use super::audit;
-use super::commands::Command;
+use super::commands::{Command, Form};
+use super::json;
 use super::log as console;
 use super::service::Service;
 use super::session::Channel;
@@ -35,6 +36,8 @@ impl Service {
     }
 
     pub(super) fn sign_in(&mut self, channel: Channel, name: &str, password: &[u8]) {
+        // Whoever was there no longer is.
+        self.forget_lines(channel);
         match self.access.sign_in(channel as usize, name, password, now) {
             Ok(SignedIn { role, wrong: 0 }) => {
                 answer(format_args!("{name} is signed in as {role}"))
@@ -47,9 +50,17 @@ impl Service {
     }
 
     pub(super) fn sign_out(&mut self, channel: Channel) {
+        self.forget_lines(channel);
         match self.access.sign_out(channel as usize) {
             Some(name) => answer(format_args!("{name} is signed out")),
             None => refuse(format_args!("nobody is signed in")),
+        }
+    }
+
+    /// What was typed there is not for the next one.
+    fn forget_lines(&mut self, channel: Channel) {
+        if channel == Channel::Console {
+            self.consoles.forget_lines();
         }
     }
 
@@ -65,7 +76,10 @@ impl Service {
     }
 
     /// Answers `who`.
-    pub(super) fn say_who(&self) {
+    pub(super) fn say_who(&self, form: Form) {
+        if form == Form::Json {
+            return json::who(&self.access, now());
+        }
         for channel in Channel::ALL {
             match self.access.who(channel as usize) {
                 Some((name, role, since)) => answer(format_args!(
@@ -78,13 +92,13 @@ impl Service {
         }
     }
 
-    /// Signs out those who have given no command for long.
     /// Whoever is at a channel is not idle: a long answer goes there.
     pub(super) fn is_busy(&mut self, channel: Channel) {
         // The least role is enough to be known.
         let _ = self.access.may(channel as usize, Role::Viewer, now());
     }
 
+    /// Signs out those who have given no command for long.
     pub(super) fn sign_out_idle(&mut self) {
         while let Some((place, name)) = self.access.expire(now()) {
             let channel = Channel::ALL.get(place).map_or("", |channel| channel.who());
@@ -93,6 +107,9 @@ impl Service {
                 audit::HYPERVISOR,
                 format_args!("{name}@{channel} is signed out: no command for long"),
             );
+            if place == Channel::Console as usize {
+                self.consoles.forget_lines();
+            }
         }
     }
 }

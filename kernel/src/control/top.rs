@@ -7,8 +7,7 @@
 use super::answers::answer;
 use super::commands::Form;
 use super::guest::{Guest, reached};
-use super::inventory::Json;
-use super::life::Life;
+use super::json::Json;
 use super::listing::Step;
 use crate::arch::cpu;
 use crate::guest::activity::Activity;
@@ -16,6 +15,7 @@ use crate::guest::shared::{Found, Slot};
 use crate::guest::statistics::{Exits, Grouped};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bulkhead_life::Life;
 use core::fmt;
 
 /// How often it is looked, and how many times in a second.
@@ -68,14 +68,14 @@ struct Done {
 }
 
 impl Done {
-    /// Between two counts, in so many ticks of the TSC with so many looks.
-    fn between(first: Counted, last: Counted, ticks: u64, tsc_hz: u64, looks: u64) -> Self {
+    /// Between two counts, in so many ticks of the TSC. Others may look as well: their looks count like one's own.
+    fn between(first: Counted, last: Counted, ticks: u64, tsc_hz: u64) -> Self {
         let found = last.found.all.wrapping_sub(first.found.all);
         let halted = last.found.halted.wrapping_sub(first.found.halted);
         let exits = last.exits.wrapping_sub(first.exits).saturating_sub(found);
         let in_a_second = u128::from(exits) * u128::from(tsc_hz) / u128::from(ticks.max(1));
         Self {
-            halted: (halted * 100).checked_div(looks).unwrap_or(0).min(100),
+            halted: halted.saturating_mul(100).checked_div(found).unwrap_or(0).min(100),
             exits: u64::try_from(in_a_second).unwrap_or(u64::MAX),
         }
     }
@@ -136,7 +136,7 @@ impl Top {
         for (Subject { guest, core, slot }, first) in &self.at_first {
             let Some(guest) = guests.get(*guest) else { continue };
             let (name, id) = (guest.name(), slot.id);
-            let done = Done::between(*first, Counted::of(slot), ticks, self.tsc_hz, self.looks);
+            let done = Done::between(*first, Counted::of(slot), ticks, self.tsc_hz);
             let started = slot.activity.now() == Activity::Running;
             match self.form {
                 Form::Table if started => {
@@ -166,10 +166,10 @@ mod tests {
         let first = Counted { exits: 1000, found: Found { all: 7, halted: 3 } };
         let last = Counted { exits: 1080, found: Found { all: 57, halted: 43 } };
         // Half a second of 10 MHz, with 50 looks.
-        let done = Done::between(first, last, 5_000_000, 10_000_000, 50);
+        let done = Done::between(first, last, 5_000_000, 10_000_000);
         assert_eq!(done, Done { halted: 80, exits: 60 });
         assert_eq!(std::format!("{done}"), "   80 %           60");
-        let none = Done::between(first, first, 0, 10_000_000, 0);
+        let none = Done::between(first, first, 0, 10_000_000);
         assert_eq!(none, Done { halted: 0, exits: 0 });
     }
 }

@@ -158,13 +158,18 @@ impl Window {
     pub fn new(frames: &FrameRange, tables: &mut TablePool) -> Result<Self, MapFailed> {
         let mut space = AddressSpace::new(tables).ok_or(MapFailed::NoMemory)?;
         let range = frames.start().as_u64()..frames.end().as_u64();
-        space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, tables)?;
+        let mapped = space.map(HostVirtual::new(WINDOW), range, Use::ReadWrite, tables);
         // SAFETY: the root is a PML4 of this function's, mapped at DIRECT.
         let root = unsafe { &*(direct(space.root).as_u64() as *const PageTable) };
-        let entry = root[VirtAddr::new(WINDOW).p4_index()].clone();
+        let window = Self(root[VirtAddr::new(WINDOW).p4_index()].clone());
         // SAFETY: no core has ever loaded this root.
         unsafe { tables.give_back(space.root) };
-        Ok(Self(entry))
+        if let Err(error) = mapped {
+            // SAFETY: nor what has been made below it.
+            unsafe { window.give_back(tables) };
+            return Err(error);
+        }
+        Ok(window)
     }
 
     /// Gives the tables back.

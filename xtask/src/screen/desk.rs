@@ -1,5 +1,6 @@
 //! What the full-screen view holds: a pane for each channel, which of them is shown, and what is said below.
 
+use bulkhead_life::Life;
 use ratatui::layout::Rect;
 
 use super::layout;
@@ -8,7 +9,6 @@ use super::pane::Pane;
 use crate::channels::{Channel, Said};
 use crate::keys::{Action, Scroll};
 use crate::session::Model;
-use crate::states::State;
 use crate::view::{Shown, View};
 
 /// Rows of a console that are left on the terminal.
@@ -200,7 +200,7 @@ impl Desk {
         }
         left.extend(self.notices.kept().map(String::from));
         let ended =
-            [State::PoweredOff, State::Stopped, State::Faulted, State::Defined, State::Undefined];
+            [Life::PoweredOff, Life::Stopped, Life::Faulted, Life::Defined, Life::Undefined];
         let running = model.states.iter().filter(|(_, state)| !ended.contains(state));
         left.extend(running.map(|(name, state)| format!("guest {name} was {state}")));
         left

@@ -1,5 +1,6 @@
 //! Drawing the view.
 
+use bulkhead_life::Life;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Style, Stylize};
@@ -11,7 +12,6 @@ use super::layout::{Parts, STATE};
 use super::notices::Notice;
 use crate::keys::HELP;
 use crate::session::Model;
-use crate::states::State;
 use crate::view::Shown;
 
 /// Keys that only this view has.
@@ -74,16 +74,14 @@ fn list(desk: &Desk, model: &Model, parts: Parts, frame: &mut Frame<'_>) {
     }
 }
 
-fn of_state(state: State) -> Style {
+fn of_state(state: Life) -> Style {
     match state {
-        State::Running => Style::new().fg(Color::Green),
-        State::Starting | State::Waiting | State::Stopping => Style::new().fg(Color::Cyan),
-        State::Paused => Style::new().fg(Color::Yellow),
-        State::Quarantined => Style::new().fg(Color::Magenta),
-        State::Faulted => Style::new().fg(Color::Red),
-        State::Undefined | State::Defined | State::PoweredOff | State::Stopped => {
-            Style::new().dim()
-        }
+        Life::Running => Style::new().fg(Color::Green),
+        Life::Starting | Life::Waiting | Life::Stopping => Style::new().fg(Color::Cyan),
+        Life::Paused => Style::new().fg(Color::Yellow),
+        Life::Quarantined => Style::new().fg(Color::Magenta),
+        Life::Faulted => Style::new().fg(Color::Red),
+        Life::Undefined | Life::Defined | Life::PoweredOff | Life::Stopped => Style::new().dim(),
     }
 }
 
@@ -146,7 +144,7 @@ fn keys(desk: &Desk, model: &Model, area: Rect, frame: &mut Frame<'_>) {
     let line = if model.keys.typing() {
         Line::from(format!(": {}", model.keys.line()))
     } else if model.keys.prompting() {
-        let paused = model.states.state(model.input) == Some(State::Paused);
+        let paused = model.states.state(model.input) == Some(Life::Paused);
         let keys = [
             ("q", "quit"),
             ("c", "back"),

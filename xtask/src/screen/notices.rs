@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::console::{self, MARK};
-use crate::states::{self, News, State};
+use crate::states::{self, News};
 use crate::view;
+use bulkhead_life::Life;
 
 /// Bytes of a line. The hypervisor's own lines are shorter.
 const LONGEST: usize = 512;
@@ -135,7 +136,7 @@ impl Notices {
 fn lasts(text: &str) -> bool {
     let ended = matches!(
         states::news(text),
-        Some((_, News::Is(State::PoweredOff | State::Stopped | State::Faulted)))
+        Some((_, News::Is(Life::PoweredOff | Life::Stopped | Life::Faulted)))
     );
     match console::answer(text) {
         // The user has asked, and seen it.

@@ -1,5 +1,6 @@
 //! What the user sees, as text.
 
+use bulkhead_life::Life;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::layout::{Position, Rect};
@@ -11,6 +12,7 @@ use crate::channels::{Channel, Said};
 use crate::console::{Event, Watcher};
 use crate::keys::Action;
 use crate::session::Model;
+use crate::states::News;
 use crate::view::Shown;
 
 /// A view, and the session that it shows.
@@ -39,7 +41,10 @@ impl Seen {
     }
 
     fn guest(&mut self, name: &str, text: &str) {
-        self.model.states.has_spoken(name);
+        // The log says so before.
+        if self.model.states.iter().any(|guest| guest == (name, Life::Starting)) {
+            self.model.states.heed(name, News::Is(Life::Running));
+        }
         let channel = Channel::Guest(name.into());
         self.desk.say(&self.model, &Said { channel, breaks_line: false, bytes: text.into() });
     }

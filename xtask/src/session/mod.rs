@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bulkhead_life::Life;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::channels::{Channel, Channels, SWITCH, Said};
@@ -17,7 +18,7 @@ use crate::console::{Event, Watcher};
 use crate::emulator::{self, Emulator, Read};
 use crate::keys::Action;
 use crate::screen::Screen;
-use crate::states::{self, State};
+use crate::states;
 use crate::symbols::Symbols;
 use crate::terminal::RawTerminal;
 use crate::view::Shown;
@@ -206,7 +207,7 @@ impl Session<'_> {
                 Action::Log => self.display.switch(Shown::Log)?,
                 Action::All => self.display.switch(Shown::All)?,
                 Action::Pause => {
-                    let paused = self.model.states.state(self.model.input) == Some(State::Paused);
+                    let paused = self.model.states.state(self.model.input) == Some(Life::Paused);
                     self.order(if paused { "resume" } else { "pause" });
                 }
                 Action::Stop => self.order("stop"),
@@ -282,7 +283,6 @@ impl Session<'_> {
             let outcome = match &said.channel {
                 Channel::Log => self.said_by_log(said)?,
                 Channel::Guest(name) => {
-                    self.model.states.has_spoken(name);
                     let answer = self.display.say(&self.model, &said)?;
                     // A guest that does not get what is typed cannot have it.
                     let room = self.pending.len() < MOST_ANSWERED;

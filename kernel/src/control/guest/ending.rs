@@ -4,10 +4,10 @@ use super::{Guest, Wanted};
 use crate::arch::cpu;
 use crate::control::cores::State;
 use crate::control::estate::Estate;
-use crate::control::life::{Ended, Event, Life};
 use crate::control::restarts::{self, Cause};
 use crate::control::{audit, costs};
 use crate::guest::stop::{Fault, Stop};
+use bulkhead_life::{Ended, Event, Life};
 use log::{error, info};
 
 impl Guest {

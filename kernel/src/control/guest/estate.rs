@@ -4,13 +4,16 @@ use super::{Cores, Guest, Refusal, Wanted, partition};
 use crate::control::audit;
 use crate::control::commands::Manner;
 use crate::control::estate::{CannotDefine, Estate};
-use crate::control::life::Event;
 use crate::control::plan::{Definition, Place};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bulkhead_life::Event;
 use bulkhead_manifest::Size;
 use core::fmt;
 use log::{error, info};
+
+/// A parked core answers within a hundredth of a second.
+const ANSWERS_IN_A_SECOND: u64 = 100;
 
 /// Why a guest is not defined.
 #[derive(Debug)]
@@ -56,7 +59,8 @@ impl Guest {
         self.run = Arc::new(partition(&self.definition));
         let (cores, memory) = (place.cores.clone(), Size(place.memory));
         let name = &self.definition.name;
-        match estate.take_back(place) {
+        let limit = self.definition.clock.rates.tsc_hz / ANSWERS_IN_A_SECOND;
+        match estate.take_back(place, limit) {
             Ok(()) => {
                 info!("guest {name}: destroyed: {} and {memory} are free", Cores(&cores));
             }

@@ -13,7 +13,6 @@ use self::suspicion::Denied;
 use super::audit;
 use super::commands::Manner;
 use super::cores::{Core, State};
-use super::life::{Ended, Event, Life};
 use super::plan::{Definition, Place};
 use super::restarts::Restarts;
 use crate::arch::cpu;
@@ -23,7 +22,8 @@ use crate::guest::shared::Shared;
 use crate::guest::startup::Started;
 use crate::guest::statistics::Grouped;
 use alloc::sync::Arc;
-use bulkhead_manifest::{OnExpiry, Tenure};
+use bulkhead_life::{Ended, Event, Life};
+use bulkhead_manifest::{OnExpiry, Start, Tenure};
 use bulkhead_plan::footprint::{KIB, Own};
 use core::fmt;
 use core::sync::atomic::AtomicU32;
@@ -66,6 +66,8 @@ pub struct Guest {
     expiry_said: bool,
     /// The denied accesses of the present run, or the last.
     denied: Denied,
+    /// How often it was let go, by a start or after a pause.
+    moves: u64,
 }
 
 /// What follows a run.
@@ -111,6 +113,7 @@ impl Guest {
             boot: None,
             expiry_said: false,
             denied: Denied::default(),
+            moves: 0,
         }
     }
 
@@ -119,7 +122,7 @@ impl Guest {
         self.report_expiry();
         if !self.may_run() {
             error!("guest {}: not started: {}", self.name(), Refusal::Expired);
-        } else if self.definition.at_boot {
+        } else if self.definition.start == Start::AtBoot {
             self.boot = Some(boot);
             self.launch();
         } else {
@@ -184,16 +187,20 @@ impl Guest {
         };
         // It is starting, which is followed by this.
         let _ = self.go(Event::Entered);
-        let Some(Boot { entry, digests }) = self.boot.take() else { return };
-        info!(
-            "guest {}: first instruction {} ticks after the hypervisor's entry, of which {} for digests, {} for \
-             scrubbing, {} for copying its image",
-            self.name(),
-            Grouped(at.wrapping_sub(entry)),
-            Grouped(digests),
-            Grouped(scrubbing),
-            Grouped(copying)
-        );
+        let (scrubbing, copying) = (Grouped(scrubbing), Grouped(copying));
+        let prepared = format_args!("{scrubbing} for scrubbing, {copying} for copying its image");
+        let name = &self.definition.name;
+        match self.boot.take() {
+            Some(Boot { entry, digests }) => info!(
+                "guest {name}: first instruction {} ticks after the hypervisor's entry, of which {} for digests, {prepared}",
+                Grouped(at.wrapping_sub(entry)),
+                Grouped(digests)
+            ),
+            None => info!(
+                "guest {name}: first instruction {} ticks after its start, of which {prepared}",
+                Grouped(at.wrapping_sub(self.started))
+            ),
+        }
     }
 
     /// Its name, from the manifest.
@@ -204,6 +211,11 @@ impl Guest {
     /// Where it is in its life.
     pub fn life(&self) -> Life {
         self.life
+    }
+
+    /// Another number whenever it may have moved: as long as it is the same, so is the memory of a guest that stands still.
+    pub fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// What it is, and where.
@@ -277,6 +289,7 @@ impl Guest {
         }
         info!("guest {}: starting on {}", self.name(), Cores(self.cores()));
         self.started = cpu::rdtsc();
+        self.moves = self.moves.wrapping_add(1);
         self.denied = Denied::default();
         self.wanted = Wanted::Policy;
         if let Err(error) = self.start_cores() {

@@ -2,8 +2,8 @@
 
 use super::{Guest, Wanted};
 use crate::arch::cpu;
-use crate::control::life::{Event, Life};
 use crate::guest::examine::{Answer, Question};
+use bulkhead_life::{Event, Life};
 use core::fmt;
 
 /// Processors that have been told to stand still have done so within a hundredth of a second.
@@ -43,7 +43,11 @@ impl Guest {
     }
 
     fn freeze(&mut self, event: Event) -> Result<u64, Refusal> {
-        let was_asked = self.life == Life::Stopping && !self.shared().is_ending();
+        // What has been told to leave does not stand still any more.
+        if self.shared().is_ending() && self.life.is_active() {
+            return Err(Refusal::Ends);
+        }
+        let was_asked = self.life == Life::Stopping;
         self.go(event)?;
         if was_asked {
             // That is called off: whether it still ends is the guest's to say.
@@ -93,6 +97,7 @@ impl Guest {
     /// Why not.
     pub fn resume(&mut self) -> Result<(), Refusal> {
         self.go(Event::Resume)?;
+        self.moves = self.moves.wrapping_add(1);
         self.shared().pause(false);
         Ok(())
     }
@@ -105,6 +110,8 @@ pub enum Refusal {
     Life(Life),
     /// It has cores and memory, and is in this state.
     HasPlace(Life),
+    /// Its processors have been told to leave it.
+    Ends,
     /// Some of its processors still load it: they stand still when they come to run it.
     NotYet,
     /// It cannot be started; the log says why.
@@ -127,6 +134,7 @@ impl fmt::Display for Refusal {
             Self::Processors(count) => {
                 write!(f, "has no such processor; they are 0 to {}", count.saturating_sub(1))
             }
+            Self::Ends => f.write_str("is about to end"),
             Self::NotStarted => f.write_str("cannot be started"),
             Self::Expired => f.write_str(
                 "has expired, and on_expiry is \"stop\"; write an image with a later day in its manifest",

@@ -4,8 +4,8 @@
 use super::{Guest, Refusal, Wanted, reached};
 use crate::arch::cpu;
 use crate::control::commands::Manner;
-use crate::control::life::{Ended, Event, Life};
 use crate::guest::stop::Stop;
+use bulkhead_life::{Ended, Event, Life};
 use core::fmt;
 use log::info;
 

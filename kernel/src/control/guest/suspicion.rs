@@ -93,8 +93,11 @@ impl Guest {
                 warn!("guest {}: is put into quarantine: {why}", self.name());
                 audit::record("guest", format_args!("{} is suspect: {why}", self.name()));
             }
-            // It is there already, or has ended.
-            Err(_) => {}
+            // It is there already, or ends.
+            Err(_) => {
+                warn!("guest {}: was suspect: {why}", self.name());
+                audit::record("guest", format_args!("{} was suspect: {why}", self.name()));
+            }
         }
     }
 }

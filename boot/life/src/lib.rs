@@ -14,6 +14,10 @@
 //!
 //! All five in which its cores are in use may end, and all but the last be put into quarantine. What is stopping may be
 //! paused, which calls it off. What has ended may be destroyed, too.
+//!
+//! The hypervisor goes by it; its client knows the states by the same names.
+#![no_std]
+#![forbid(unsafe_code)]
 
 use core::fmt;
 
@@ -139,11 +143,10 @@ impl Life {
     pub const fn is_alive(self) -> bool {
         self.is_active() || matches!(self, Self::Waiting)
     }
-}
 
-impl fmt::Display for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// The word for it, in the log and in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Undefined => "undefined",
             Self::Defined => "defined",
             Self::Starting => "starting",
@@ -155,13 +158,20 @@ impl fmt::Display for Life {
             Self::PoweredOff => "powered off",
             Self::Stopped => "stopped",
             Self::Faulted => "faulted",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    extern crate std;
     use std::vec::Vec;
 
     /// From where an event leads anywhere, and where to.
