@@ -155,18 +155,17 @@ impl TableFrames for RunFrames {
         Some(frame)
     }
 
-    fn read(&self, table: HostPhysical, index: usize) -> u64 {
+    fn read(&self, table: HostPhysical, index: ept::Index) -> u64 {
         let entries = direct(table).as_u64() as *const u64;
-        assert!(index < ept::ENTRIES);
-        // SAFETY: the table came from `allocate`, so that its frame is mapped and this run's.
-        unsafe { entries.add(index).read_volatile() }
+        // SAFETY: the table came from `allocate`, so that its frame is mapped and this run's; an index is
+        // within a frame's entries.
+        unsafe { entries.add(index.get()).read_volatile() }
     }
 
-    fn write(&mut self, table: HostPhysical, index: usize, entry: u64) {
+    fn write(&mut self, table: HostPhysical, index: ept::Index, entry: u64) {
         let entries = direct(table).as_u64() as *mut u64;
-        assert!(index < ept::ENTRIES);
         // SAFETY: as in `read`; volatile because the processor walks the table.
-        unsafe { entries.add(index).write_volatile(entry) };
+        unsafe { entries.add(index.get()).write_volatile(entry) };
     }
 }
 

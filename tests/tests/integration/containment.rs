@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_tests::{Boot, Console, End, Guest};
 use libtest_mimic::{Failed, Trial};
 
+use crate::verbs::answered;
 use crate::{of, trial};
 
 /// Runs of the guest `remains` that are looked at, the first of which has nothing to find.
@@ -135,6 +136,7 @@ pub fn trials() -> Vec<Trial> {
             in_time(&beats(&mut console)?)
         }),
         trial("containment::a_panic_on_one_core_stops_its_guest_alone", panic),
+        trial("containment::nobody_is_given_what_a_panic_may_still_use", lost),
     ];
     STORMS.into_iter().enumerate().map(storm).chain(others).collect()
 }
@@ -157,6 +159,50 @@ fn panic(name: &str) -> Result<()> {
     ensure!(before.contains("round 2 at "), "it did not run: {before}");
     ensure!(!after.contains("round "), "its other processor went on: {after}");
     in_time_of(after, 100_000)
+}
+
+/// The core on which the hypervisor has failed, and the memory of its guest, are nobody's until the next boot; the guest's
+/// other core is given away, and runs.
+fn lost(name: &str) -> Result<()> {
+    let guests = [
+        Guest::new("echo").named("two").with("name=two"),
+        Guest::new("spin").with("others=panic").on_cores(2),
+    ];
+    let mut console = Boot::of_guests(name, &guests)?.with_panic_injection().start()?;
+    console.expect_panic();
+    console.guest("spin")?.wait_for("round 2 at ")?;
+    console.wait_for("guest spin: stopped: the hypervisor failed on its core 3")?;
+    answered(&mut console, "start spin", "cannot start guest spin: it cannot be started")?;
+    let place = console.control("plan --json")?;
+    ensure!(place.starts_with("{\"hypervisor\":"), "{place}");
+    console.wait_for("console: {\"guest\":\"spin\",")?;
+    let before = console.wait_for("\r\n")?;
+    answered(&mut console, "destroy spin", "guest spin is destroyed")?;
+    console.wait_for("16 MiB are lost until the next boot, as a core has failed\r\n")?;
+    let two = "cannot define guest spin: guest \"spin\": cores = 2: 1 left for it";
+    answered(&mut console, "define spin", two)?;
+    let failed = "cannot define guest spin: guest \"spin\": cores = [3]: core 3 cannot run guests";
+    answered(&mut console, "define spin --cores [3]", failed)?;
+    answered(&mut console, "define spin --cores 1", "guest spin is defined: core 2, 16 MiB at 0x")?;
+    answered(&mut console, "plan --json", "{\"hypervisor\":")?;
+    console.wait_for("console: {\"guest\":\"spin\",")?;
+    let after = console.wait_for("\r\n")?;
+    ensure!(start(&before)?.abs_diff(start(&after)?) >= 16 << 20, "{before} {after}");
+    answered(&mut console, "start spin", "guest spin is started")?;
+    console.wait_for("guest spin: first instruction ")?;
+    console.guest("spin")?.wait_for("round 2 at ")?;
+    console.guest("two")?.send("hello\r")?;
+    console.guest("two")?.wait_for("two: got \"hello\"\r\n")?;
+    answered(&mut console, "power-off --now", "the machine is switched off")?;
+    let end = console.wait_for_end()?;
+    ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
+    Ok(())
+}
+
+/// Where the memory of a guest's share begins, as `plan --json` has it.
+fn start(share: &str) -> Result<u64> {
+    let digits = share.split_once("\"start\":").and_then(|(_, rest)| rest.split_once(','));
+    digits.with_context(|| share.to_string())?.0.parse().with_context(|| share.to_string())
 }
 
 /// What guests said that looked for what their earlier runs had left, by their names.

@@ -185,9 +185,20 @@ impl Entry {
     }
 }
 
-/// Index into a table of `level` for a guest-physical address.
-pub(super) const fn index(guest: u64, level: u32) -> usize {
-    ((guest >> shift(level)) as usize) & (ENTRIES - 1)
+/// The place of an entry in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Index(usize);
+
+impl Index {
+    /// In a table of `level`, for a guest-physical address.
+    pub(super) const fn of(guest: u64, level: u32) -> Self {
+        Self(((guest >> shift(level)) as usize) & (ENTRIES - 1))
+    }
+
+    /// Entries before it: below [`ENTRIES`].
+    pub const fn get(self) -> usize {
+        self.0
+    }
 }
 
 /// Bytes of guest-physical address space behind one entry of a table of `level`.

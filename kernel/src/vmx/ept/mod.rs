@@ -9,8 +9,8 @@ mod entry;
 mod tests;
 
 pub use entry::{
-    ENTRIES, Entry, GUEST_BITS, INDEX_BITS, LEVELS, MOST_PHYSICAL_BITS, MemoryType, OFFSET_BITS,
-    PageSize, Rights,
+    ENTRIES, Entry, GUEST_BITS, INDEX_BITS, Index, LEVELS, MOST_PHYSICAL_BITS, MemoryType,
+    OFFSET_BITS, PageSize, Rights,
 };
 
 use crate::memory::{FRAME_SIZE, GuestPhysical, HostPhysical};
@@ -21,10 +21,10 @@ use core::fmt;
 pub trait TableFrames {
     /// A zeroed frame of 4 KiB, or `None` when there are no more.
     fn allocate(&mut self) -> Option<HostPhysical>;
-    /// Entry `index` (below [`ENTRIES`]) of a table that came from [`Self::allocate`].
-    fn read(&self, table: HostPhysical, index: usize) -> u64;
+    /// An entry of a table that came from [`Self::allocate`].
+    fn read(&self, table: HostPhysical, index: Index) -> u64;
     /// Sets an entry of a table that came from [`Self::allocate`].
-    fn write(&mut self, table: HostPhysical, index: usize, entry: u64);
+    fn write(&mut self, table: HostPhysical, index: Index, entry: u64);
 }
 
 /// Sizes of page that the processor's EPT has besides 4 KiB.
@@ -174,7 +174,7 @@ impl Ept {
         }
         let mut table = self.root;
         for level in (1..=LEVELS).rev() {
-            match Entry::decode(frames.read(table, entry::index(at, level)), level) {
+            match Entry::decode(frames.read(table, Index::of(at, level)), level) {
                 Entry::Table(next) => table = next,
                 Entry::Page(page, rights, memory_type, size) => {
                     let host = page.checked_add(at & (size.bytes() - 1))?;
@@ -236,7 +236,7 @@ impl Ept {
             let mut table = self.root;
             let mut level = LEVELS;
             loop {
-                match Entry::decode(frames.read(table, entry::index(at, level)), level) {
+                match Entry::decode(frames.read(table, Index::of(at, level)), level) {
                     Entry::Table(next) if level > 1 => {
                         table = next;
                         level -= 1;
@@ -263,7 +263,7 @@ impl Ept {
         let mut table = self.root;
         let mut size = wanted;
         for level in (1..=LEVELS).rev() {
-            let index = entry::index(at, level);
+            let index = Index::of(at, level);
             match Entry::decode(frames.read(table, index), level) {
                 Entry::NotPresent if level == size.level() => {
                     frames.write(table, index, raw(size));

@@ -35,12 +35,12 @@ impl TableFrames for Frames {
         Some(HostPhysical::new(FIRST_FRAME + number * FRAME_SIZE))
     }
 
-    fn read(&self, table: HostPhysical, index: usize) -> u64 {
-        self.tables[Self::number(table)][index]
+    fn read(&self, table: HostPhysical, index: Index) -> u64 {
+        self.tables[Self::number(table)][index.get()]
     }
 
-    fn write(&mut self, table: HostPhysical, index: usize, entry: u64) {
-        self.tables[Self::number(table)][index] = entry;
+    fn write(&mut self, table: HostPhysical, index: Index, entry: u64) {
+        self.tables[Self::number(table)][index.get()] = entry;
     }
 }
 
