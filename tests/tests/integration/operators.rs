@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_operators::{Cost, Role, make};
 use bulkhead_tests::{Boot, Console, End, Guest};
 use libtest_mimic::Trial;
+use serde_json::json;
 use xtask::emulator::RECORD;
 
 use crate::client::{Client, refused};
@@ -54,8 +55,6 @@ fn by_client(name: &str) -> Result<()> {
     for (command, _) in COMMANDS {
         refused(&machine.ctl_as(None, command)?, "sign in first: sign-in NAME PASSWORD")?;
     }
-    let wrong = machine.ctl_as(Some(("anna", "vera's own")), "list")?;
-    refused(&wrong, "the name or the password is wrong; try again in 1 s")?;
     for (name, role) in PEOPLE {
         for (command, needed) in COMMANDS.into_iter().filter(|(_, needed)| *needed > role) {
             let finished = machine.ctl_as(Some((name, &format!("{name}'s own"))), command)?;
@@ -70,12 +69,20 @@ fn by_client(name: &str) -> Result<()> {
         ("olga", "quarantine one", "guest one is quarantined, after "),
         ("anna", "registers one 0", "guest one, processor 0:\n"),
         ("anna", "destroy one", "guest one is told to stop, and is destroyed then"),
-        ("anna", "power-off", "the machine is switched off when"),
     ] {
         let finished = machine.ctl_as(Some((name, &format!("{name}'s own"))), command)?;
         finished.expect(0, &[]).with_context(|| format!("{name}: {command}"))?;
         ensure!(finished.output.starts_with(said), "{name}: {command}: {}", finished.output);
     }
+    let nobody = json!({"channel": "console", "operator": null, "role": null, "seconds": null});
+    let who = machine.ctl_as(None, "who --json")?.output;
+    let console: serde_json::Value = serde_json::from_str(who.lines().next().unwrap_or_default())?;
+    ensure!(console == nobody, "{who}");
+    let wrong = machine.ctl_as(Some(("anna", "vera's own")), "list")?;
+    refused(&wrong, "the name or the password is wrong; try again in 1 s")?;
+    // Who comes by the console does not wait for that.
+    expect(&mut machine.console, "sign-in anna anna's own", "anna is signed in")?;
+    expect(&mut machine.console, "power-off", "the machine is switched off when")?;
     machine.console.expect_power_off(1)
 }
 

@@ -48,17 +48,17 @@ fn expired(name: &str) -> Result<()> {
     console.expect_power_off(3)
 }
 
-/// Half a minute before the midnight that ends 2099, in seconds since 1970.
-const BEFORE_MIDNIGHT: u32 = 4_102_444_770;
+/// Half a minute before the midnight that ends 2037, in seconds since 1970.
+const BEFORE_MIDNIGHT: u32 = 2_145_916_770;
 /// The day that ends then.
-const LAST_DAY: &str = "2099-12-31";
+const LAST_DAY: &str = "2037-12-31";
 
 fn passes(name: &str) -> Result<()> {
     let echo = |name: &str| Guest::new("echo").named(name).with(&format!("name={name}"));
     let guests = [
         echo("over").expiring(LAST_DAY, "stop").with_restart("always"),
         echo("old").expiring(LAST_DAY, "report"),
-        echo("needed").expiring("2100-01-01", "stop"),
+        echo("needed").expiring("2038-01-01", "stop"),
     ];
     let mut boot = Boot::of_guests(name, &guests)?;
     boot.machine.clock = Some(BEFORE_MIDNIGHT);
@@ -68,10 +68,10 @@ fn passes(name: &str) -> Result<()> {
         console.guest(guest)?.wait_for(&format!("{guest}: ready\r\n"))?;
     }
     ensure!(!console.transcript().contains("has expired"), "too early");
-    console.wait_for("warning: guest over: has expired: tests needed it until 2099-12-31\r\n")?;
+    console.wait_for("warning: guest over: has expired: tests needed it until 2037-12-31\r\n")?;
     console.wait_for("guest over: is stopped: it has expired\r\n")?;
     console.wait_for("guest over: stopped as it has expired\r\n")?;
-    console.wait_for("warning: guest old: has expired: tests needed it until 2099-12-31\r\n")?;
+    console.wait_for("warning: guest old: has expired: tests needed it until 2037-12-31\r\n")?;
     // It is not started again, whatever its restart policy.
     answered(&mut console, "info over", "guest over is stopped")?;
     answered(&mut console, "start over", "cannot start guest over: it has expired, and")?;

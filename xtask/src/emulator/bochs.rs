@@ -130,12 +130,12 @@ mod tests {
         machine.cores = 4;
         machine.memory_mib = 1024;
         machine.cpu = Some("core2_penryn_t9600".into());
-        machine.clock = Some(4_102_444_770);
+        machine.clock = Some(2_145_916_770);
         let text = configuration_of(&machine, PORTS).unwrap();
         let cpu = "cpu: model=core2_penryn_t9600, count=4, ips=10000000, reset_on_triple_fault=0";
         assert!(text.lines().any(|line| line == cpu), "{text}");
         assert!(text.contains("memory: guest=1024, host=1024\n"));
-        assert!(text.contains("clock: sync=none, time0=4102444770\n"));
+        assert!(text.contains("clock: sync=none, time0=2145916770\n"));
         assert!(text.contains("path=\"/images/a b.img\""));
         assert!(text.contains("com1: enabled=1, mode=socket-client, dev=127.0.0.1:4711\n"));
         assert!(text.contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:4712\n"));

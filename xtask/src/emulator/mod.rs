@@ -74,8 +74,8 @@ pub struct Machine {
     pub instructions_per_second: u64,
     /// It has a second serial port, for the control protocol. Without it, that is on the first.
     pub second_port: bool,
-    /// The time of its real-time clock when it is switched on, in seconds since 1970-01-01 (Bochs only). `None` is the
-    /// host's.
+    /// The time of its real-time clock when it is switched on, in seconds since 1970-01-01, below 2^31 (Bochs only).
+    /// `None` is the host's.
     pub clock: Option<u32>,
     /// What the image is.
     pub medium: Medium,
