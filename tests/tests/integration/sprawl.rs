@@ -70,8 +70,8 @@ fn passes(name: &str) -> Result<()> {
     ensure!(!console.transcript().contains("has expired"), "too early");
     console.wait_for("warning: guest over: has expired: tests needed it until 2037-12-31\r\n")?;
     console.wait_for("guest over: is stopped: it has expired\r\n")?;
-    console.wait_for("guest over: stopped as it has expired\r\n")?;
     console.wait_for("warning: guest old: has expired: tests needed it until 2037-12-31\r\n")?;
+    console.wait_for("guest over: stopped as it has expired\r\n")?;
     // It is not started again, whatever its restart policy.
     answered(&mut console, "info over", "guest over is stopped")?;
     answered(&mut console, "start over", "cannot start guest over: it has expired, and")?;

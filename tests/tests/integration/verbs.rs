@@ -235,17 +235,14 @@ fn verbs(name: &str) -> Result<()> {
     // Also from quarantine.
     machine.answers("quarantine one", "guest one is quarantined, after ")?;
     machine.answers("stop one", "guest one is told to stop")?;
+    let said = machine.done("audit")?;
+    let (records, digest) =
+        said.split_once(" records; the digest of the last is ").with_context(|| said.clone())?;
+    // With the last guest the machine ends.
     machine.answers("stop two", "guest two is told to stop")?;
-    let (records, digest) = {
-        let said = machine.done("audit")?;
-        let (records, digest) = said
-            .split_once(" records; the digest of the last is ")
-            .with_context(|| said.clone())?;
-        (records.to_string(), digest.trim_end().to_string())
-    };
     let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 2, faulted: 0 }, "{end:?}");
-    audited(&folder.join(RECORD), &records, &digest)
+    audited(&folder.join(RECORD), records, digest.trim_end())
 }
 
 /// What exists, for people and for programs.

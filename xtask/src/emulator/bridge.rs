@@ -17,6 +17,9 @@ use rustix::net::{SendFlags, send};
 
 use crate::control::{Overheard, socket};
 
+/// Most bytes that wait for a client, which may not be run by the host for a while.
+const MOST_WAITING: usize = 4 << 20;
+
 /// The thread, which ends with this.
 #[derive(Debug)]
 pub struct Bridge {
@@ -41,6 +44,7 @@ impl Bridge {
             to,
             ended,
             client: None,
+            waiting: Vec::new(),
             pending: Vec::new(),
             overheard: Overheard::default(),
             tell,
@@ -79,6 +83,8 @@ struct Passing {
     to: OwnedFd,
     ended: UnixStream,
     client: Option<UnixStream>,
+    /// What the machine has said and the client has not taken.
+    waiting: Vec<u8>,
     /// What the client has said and the machine has not taken.
     pending: Vec<u8>,
     overheard: Overheard,
@@ -97,7 +103,10 @@ impl Passing {
         let idle = self.pending.is_empty();
         // Without a client, the next one is waited for in its place.
         let next = match &self.client {
-            Some(client) => PollFd::from_borrowed_fd(client.as_fd(), ask(idle, PollFlags::IN)),
+            Some(client) => {
+                let more = ask(!self.waiting.is_empty(), PollFlags::OUT);
+                PollFd::from_borrowed_fd(client.as_fd(), ask(idle, PollFlags::IN) | more)
+            }
             None => PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         };
         let mut polled = [
@@ -110,8 +119,8 @@ impl Passing {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return None,
         }
-        let [ended, said, next, room] =
-            [0, 1, 2, 3].map(|at: usize| !polled[at].revents().is_empty());
+        let [ended, said, room] = [0, 1, 3].map(|at: usize| !polled[at].revents().is_empty());
+        let next = polled[2].revents();
         if ended {
             return None;
         }
@@ -121,14 +130,32 @@ impl Passing {
             for line in self.overheard.feed(&bytes[..length]) {
                 let _ = send(&self.tell, line.as_bytes(), SendFlags::DONTWAIT);
             }
-            self.client.take_if(|client| {
-                send(client, &bytes[..length], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-                    != Ok(length)
-            });
+            if self.client.is_some() {
+                self.waiting.extend_from_slice(&bytes[..length]);
+            }
         }
-        if next {
+        let had_client = self.client.is_some();
+        self.client.take_if(|client| {
+            if self.waiting.is_empty() {
+                return false;
+            }
+            let gone = match send(&*client, &self.waiting, UNHURRIED) {
+                Ok(taken) => {
+                    self.waiting.drain(..taken);
+                    false
+                }
+                Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+            };
+            gone || self.waiting.len() > MOST_WAITING
+        });
+        if next.intersects(PollFlags::OUT.complement()) {
             match &self.client {
-                None => self.client = self.listener.accept().ok().map(|(client, _)| client),
+                // The one that was looked at has just been left.
+                None if had_client => {}
+                None => {
+                    self.client = self.listener.accept().ok().map(|(client, _)| client);
+                    self.waiting.clear();
+                }
                 Some(client) => match some(rustix::io::read(client, &mut bytes)) {
                     Some(length) => self.pending.extend_from_slice(&bytes[..length]),
                     None => self.client = None,
@@ -136,7 +163,7 @@ impl Passing {
             }
         }
         if room && !self.pending.is_empty() {
-            match send(&self.to, &self.pending, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(&self.to, &self.pending, UNHURRIED) {
                 Ok(taken) => drop(self.pending.drain(..taken)),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => return None,
@@ -145,6 +172,9 @@ impl Passing {
         Some(())
     }
 }
+
+/// How bytes are sent: as many as there is room for now.
+const UNHURRIED: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// How many bytes there were; nothing at the end.
 fn some(read: rustix::io::Result<usize>) -> Option<usize> {
