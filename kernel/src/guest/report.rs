@@ -7,6 +7,7 @@ use crate::arch::switch::{Registers, reg};
 use crate::memory::GuestMemory;
 use crate::vmx::capability::ThisProcessor;
 use crate::vmx::checks::{self, Limits};
+use crate::vmx::exit::{EptViolation, ExitReason};
 use crate::vmx::snapshot::Snapshot;
 use crate::vmx::vmcs::{CurrentVmcs, GuestField, InfoField};
 use core::fmt;
@@ -75,8 +76,7 @@ pub struct Report {
     /// Its name.
     pub reason_name: &'static str,
     qualification: u64,
-    guest_physical: u64,
-    guest_linear: u64,
+    addresses: Addresses,
     registers: Registers,
     rip: u64,
     rsp: u64,
@@ -87,6 +87,40 @@ pub struct Report {
     code_len: usize,
     /// After a VM entry that failed.
     failed: Option<Snapshot>,
+}
+
+/// The addresses that an exit is about. Where it has none, the fields are those of an earlier exit (SDM Vol. 3C, 27.2.1).
+#[derive(Clone, Copy, Debug, Default)]
+struct Addresses {
+    physical: Option<u64>,
+    linear: Option<u64>,
+}
+
+impl Addresses {
+    fn collect(vmcs: &CurrentVmcs, reason: ExitReason) -> Self {
+        let physical = || Some(vmcs.info(InfoField::GUEST_PHYSICAL));
+        match reason {
+            ExitReason::EptViolation => {
+                let violation = EptViolation::decode(vmcs.info(InfoField::QUALIFICATION));
+                let linear = violation.linear_valid.then(|| vmcs.info(InfoField::GUEST_LINEAR));
+                Self { physical: physical(), linear }
+            }
+            ExitReason::EptMisconfiguration => Self { physical: physical(), linear: None },
+            _ => Self::default(),
+        }
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = self.physical {
+            write!(f, ", guest-physical {at:#x}")?;
+        }
+        if let Some(at) = self.linear {
+            write!(f, ", guest-linear {at:#x}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Most violated checks of a failed VM entry that a report names.
@@ -109,8 +143,7 @@ impl Report {
             reason,
             reason_name,
             qualification: vmcs.info(InfoField::QUALIFICATION),
-            guest_physical: vmcs.info(InfoField::GUEST_PHYSICAL),
-            guest_linear: vmcs.info(InfoField::GUEST_LINEAR),
+            addresses: Addresses::collect(vmcs, ExitReason::from(reason)),
             registers: registers.clone(),
             rip: vmcs.read(GuestField::RIP),
             rsp: vmcs.read(GuestField::RSP),
@@ -147,13 +180,12 @@ impl Report {
             });
         }
         line(format_args!(
-            "exit reason {} ({}) of processor {}, qualification {:#x}, guest-physical {:#x}, guest-linear {:#x}",
+            "exit reason {} ({}) of processor {}, qualification {:#x}{}",
             self.reason & 0xFFFF,
             self.reason_name,
             self.processor,
             self.qualification,
-            self.guest_physical,
-            self.guest_linear
+            self.addresses
         ));
         line(format_args!(
             "rip {:016x}  rsp {:016x}  rflags {:08x}  cs {:04x}",

@@ -230,9 +230,8 @@ fn try_one(console: &mut Console, place: &Place, name: &str, attack: &Attack) ->
             ensure!(code.starts_with(bytes), "instruction bytes: {code}");
             again(console, place, "start")?;
             let at = reason.split(", ").find(|part| part.starts_with("guest-physical"));
-            // After other exits it is an earlier one's.
-            let at = at.filter(|_| reason.contains("EPT violation")).map(|at| format!(" ({at})"));
-            Ok(format!("stopped: {stopped}{}", at.unwrap_or_default()))
+            let at = at.map(|at| format!(" ({})", at.trim_end())).unwrap_or_default();
+            Ok(format!("stopped: {stopped}{at}"))
         }
         attacks::End::Never => {
             console.let_pass(ENDLESS)?;
