@@ -32,8 +32,15 @@ pub enum CannotDefine {
     Plan(CannotPlan),
     /// Its owner may not have so much.
     Quota(PolicyFault),
-    /// The hypervisor has not set aside so much to serve it: it needs the first, and there is the second.
-    Own(Own, Own),
+    /// The hypervisor has not set aside so much to serve it.
+    Own {
+        /// For it and the others, and what is lost.
+        needed: Own,
+        /// What there is.
+        there: Own,
+        /// Whether some of it is lost.
+        lost: bool,
+    },
     /// What was planned is not there.
     Place(NoPlace),
 }
@@ -43,10 +50,11 @@ impl fmt::Display for CannotDefine {
         match self {
             Self::Plan(error) => error.fmt(f),
             Self::Quota(error) => error.fmt(f),
-            Self::Own(needed, there) => write!(
+            Self::Own { needed, there, lost } => write!(
                 f,
-                "with the others it would take {} KiB of the hypervisor's heap and {} KiB of its tables, and {} KiB and \
+                "with the others{} it would take {} KiB of the hypervisor's heap and {} KiB of its tables, and {} KiB and \
                  {} KiB were set aside at boot; give it fewer cores or less memory",
+                if *lost { ", and what a failed core may use," } else { "" },
                 needed.heap.div_ceil(KIB),
                 needed.frames().div_ceil(KIB),
                 there.heap / KIB,
@@ -97,7 +105,8 @@ impl Estate {
         let share = Plan::one_more(&machine, requests, &guest.request(cores, memory))
             .map_err(CannotDefine::Plan)?;
         if !all.fits(&self.set_aside) {
-            return Err(CannotDefine::Own(all, self.set_aside));
+            let (there, lost) = (self.set_aside, self.lost != Own::default());
+            return Err(CannotDefine::Own { needed: all, there, lost });
         }
         Place::new(&share, &mut self.free, own).map_err(CannotDefine::Place)
     }
