@@ -110,7 +110,8 @@ pub struct Footprint {
     pub cores: u64,
     /// What is each guest's own, in the manifest's order.
     pub guests: Vec<Own>,
-    /// What is nobody's at first: guests may be given the processors and the memory that are left over.
+    /// What is nobody's at first: guests may be given the processors and the memory that are left over, and one of them may
+    /// lose its place to a core that fails.
     pub spare: Own,
 }
 
@@ -129,6 +130,9 @@ impl Footprint {
         let mut spare = Own::running(spare_cores, spare_memory);
         // Where memory is shared in another way, a guest's may begin to lie below and above the hole for devices.
         spare.ept += guests.len() as u64 * FRAME;
+        // What a core that has failed may use is lost; its guest may have another place all the same.
+        let largest = guests.iter().fold(Own::default(), |most, own| most.most(own));
+        let spare = spare.and(&largest);
         let used = HEAP + cores * HEAP_OF_CORE + sum(&guests, |own| own.heap) + spare.heap;
         // What operators take is taken at once and kept: there are no holes in it.
         let heap = used + used.div_ceil(HOLES - 1) + extent.operators;
@@ -190,6 +194,16 @@ impl Own {
             heap: self.heap.saturating_add(other.heap),
             tables: self.tables.saturating_add(other.tables),
             ept: self.ept.saturating_add(other.ept),
+        }
+    }
+
+    /// Of each the more.
+    #[must_use]
+    fn most(&self, other: &Self) -> Self {
+        Self {
+            heap: self.heap.max(other.heap),
+            tables: self.tables.max(other.tables),
+            ept: self.ept.max(other.ept),
         }
     }
 
@@ -286,8 +300,8 @@ mod tests {
         let footprint = Footprint::new(&machine(4), guests.map(|(c, m)| guest(c, m)));
         let without_ept = footprint.bytes() - footprint.ept();
         assert!(without_ept < 2 * MIB, "{footprint:?}");
-        // The last six for what is left over.
-        assert_eq!(footprint.ept(), (3 * 3 + 3 + 3) * FRAME);
+        // The last nine for what is left over, or lost.
+        assert_eq!(footprint.ept(), (3 * 3 + 3 + 3 + 3) * FRAME);
         assert!(footprint.heap.is_multiple_of(FRAME) && footprint.tables().is_multiple_of(FRAME));
     }
 
@@ -314,7 +328,17 @@ mod tests {
         let none = Own::of(&guest(0, 0));
         assert!(none.and(&Own::of(&guest(7, 16 * GIB))).fits(&set_aside) && none.frames() == 0);
         assert!(!fits([guest(6, 15 * GIB), guest(1, 512 * GIB)]));
-        assert!(!fits([guest(60, GIB), guest(1, GIB)]), "more processors than there are");
+        assert!(!fits([guest(60, 8 * GIB), guest(1, GIB)]), "more processors than there are");
+    }
+
+    #[test]
+    fn a_guest_that_has_lost_its_place_may_be_given_another() {
+        let guests = [(1, 128 * MIB), (3, 2 * GIB), (2, 64 * MIB)].map(|(c, m)| guest(c, m));
+        let set_aside = Footprint::new(&machine(7), guests).for_guests();
+        let all = guests.iter().fold(Own::default(), |sum, guest| sum.and(&Own::of(guest)));
+        for lost in &guests {
+            assert!(all.and(&Own::of(lost)).fits(&set_aside), "{lost:?}");
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ mod tests {
 
     /// As Bochs with 600 MiB and 5 cores logged it, with a bundle of 80 KiB.
     const BOCHS: &str = "machine: cores 0=0 1=1 2=2 3=3 4=4, thread bits 0, hypervisor 0x9e000-0x9f000 \
-        0x25683000-0x257f0000, free 0x1000-0x9e000 0x100000-0x1000000 0x112c000-0x25683000";
+        0x25663000-0x257f0000, free 0x1000-0x9e000 0x100000-0x1000000 0x112c000-0x25663000";
 
     fn model(cores: u32, threads: u32, memory_mib: u32) -> Result<Machine> {
         let guest = Demand { cores: 1, memory: 16 * MIB, text: "g0".len() + "hello".len() };
