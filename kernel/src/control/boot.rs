@@ -6,6 +6,7 @@
 //! there; the other cores start when all that is shared is mapped.
 
 use super::cores::{self, Core};
+use super::firmware;
 use super::framebuffer::{Geometry, PixelOrder, TextScreen};
 use super::guest::Boot;
 use super::log as console;
@@ -142,8 +143,10 @@ pub unsafe fn start(info: &'static mut BootInfo, heap: &'static KernelHeap, entr
     let Some(rsdp) = info.rsdp_addr.into_option() else {
         refuse("the firmware gives no ACPI tables (RSDP)")
     };
-    // SAFETY: the boot loader's tables are in force.
-    let machine = match unsafe { machine::read(HostPhysical::new(rsdp)) } {
+    let end = memory_map::mapped_end(&info.memory_regions);
+    // SAFETY: the boot loader's tables are in force, and the firmware's are memory that is not ours.
+    let mapped = unsafe { firmware::Mapped::new(end) };
+    let machine = match machine::read(&mapped, HostPhysical::new(rsdp)) {
         Ok(machine) => machine,
         Err(error) => refuse(format_args!("the firmware's ACPI tables are of no use: {}", error.0)),
     };

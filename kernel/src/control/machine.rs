@@ -1,26 +1,43 @@
 //! The physical machine, as its firmware's ACPI tables describe it.
 
+use super::firmware::{HEADER, Memory, Tables, field, u32_at, u64_at};
 use super::power;
 use crate::arch::apic::ApicId;
 use crate::arch::ioapic::InterruptRoute;
 use crate::arch::power::SoftOff;
 use crate::memory::HostPhysical;
-use crate::memory::address_space::direct;
-use acpi::fadt::Fadt;
-use acpi::madt::{Madt, MadtEntry};
-use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use alloc::vec::Vec;
-use core::ptr::NonNull;
 
 /// The ISA interrupts of COM1 and COM2.
 const SERIAL_IRQS: [u8; 2] = [4, 3];
-/// MADT: a processor that may be used.
+
+/// Where the MADT's entries begin: behind the local APIC's address and flags (ACPI 6.5, 5.2.12).
+const MADT_ENTRIES: usize = HEADER + 8;
+/// Types of the entries that are read.
+mod entry {
+    pub const LOCAL_APIC: u8 = 0;
+    pub const IOAPIC: u8 = 1;
+    pub const SOURCE_OVERRIDE: u8 = 2;
+    pub const LOCAL_X2APIC: u8 = 9;
+}
+/// A processor that may be used.
 const PROCESSOR_ENABLED: u32 = 1 << 0;
-/// MADT interrupt-source override: polarity and trigger fields, and their values "active low" and "level".
+/// Interrupt-source override: polarity and trigger fields, and their values "active low" and "level".
 const POLARITY: u16 = 0b11;
 const ACTIVE_LOW: u16 = 0b11;
 const TRIGGER: u16 = 0b11 << 2;
 const LEVEL: u16 = 0b11 << 2;
+
+/// Offsets into the FADT (5.2.9). Old ones end before the wide fields, which count where they are not zero.
+mod fadt {
+    pub const DSDT: usize = 40;
+    pub const PM1A_CONTROL: usize = 64;
+    pub const X_DSDT: usize = 140;
+    pub const X_PM1A_CONTROL: usize = 172;
+}
+/// A generic address: its space, and the address behind width, offset and access size (5.2.3.2).
+const SPACE_PORTS: u8 = 1;
+const ADDRESS: usize = 4;
 
 /// What the tables say.
 #[derive(Debug, Default)]
@@ -39,55 +56,25 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoAcpi(pub &'static str);
 
-/// Tables are read through the boot loader's map of all physical memory.
-#[derive(Clone, Copy)]
-struct DirectMap;
-
-impl AcpiHandler for DirectMap {
-    unsafe fn map_physical_region<T>(&self, at: usize, size: usize) -> PhysicalMapping<Self, T> {
-        let mapped = direct(HostPhysical::new(at as u64)).as_u64() as *mut T;
-        // SAFETY: the address is not null, as DIRECT is not; the boot loader's tables map all of
-        // physical memory there, and they are in force while the tables are read.
-        unsafe { PhysicalMapping::new(at, NonNull::new_unchecked(mapped), size, size, *self) }
-    }
-
-    fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
-}
-
-/// Reads the tables.
+/// Reads the tables. `rsdp` is what the firmware gave.
 ///
-/// # Safety
-/// All physical memory must be mapped at [`direct`]; `rsdp` is what the firmware gave.
-pub unsafe fn read(rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
-    // SAFETY: the caller's contract.
-    let tables = unsafe { AcpiTables::from_rsdp(DirectMap, rsdp.as_u64() as usize) }
-        .map_err(|_| NoAcpi("the RSDP or what it points to is damaged"))?;
-    let madt = tables.find_table::<Madt>().map_err(|_| NoAcpi("there is no MADT"))?;
+/// # Errors
+/// If they are damaged. An IOAPIC that is not known would be one whose pins are not masked, so what cannot be read
+/// is not passed over.
+pub fn read(memory: &impl Memory, rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
+    let tables =
+        Tables::find(memory, rsdp).ok_or(NoAcpi("the RSDP or what it points to is damaged"))?;
+    let madt = tables.get(b"APIC").ok_or(NoAcpi("there is no MADT"))?;
     let mut machine = Machine::default();
     let mut ioapics: Vec<(HostPhysical, u32)> = Vec::new();
     // Without an override ISA interrupts are identity-mapped, edge-triggered, active high.
     let mut serial = SERIAL_IRQS.map(|irq| (u32::from(irq), 0u16));
-    for entry in madt.get().entries() {
-        match entry {
-            MadtEntry::LocalApic(entry) if entry.flags & PROCESSOR_ENABLED != 0 => {
-                machine.processors.push(ApicId(entry.apic_id.into()));
-            }
-            MadtEntry::LocalX2Apic(entry) if entry.flags & PROCESSOR_ENABLED != 0 => {
-                machine.processors.push(ApicId(entry.x2apic_id));
-            }
-            MadtEntry::IoApic(entry) => {
-                let at = HostPhysical::new(entry.io_apic_address.into());
-                ioapics.push((at, entry.global_system_interrupt_base));
-            }
-            MadtEntry::InterruptSourceOverride(entry) => {
-                for (irq, serial) in SERIAL_IRQS.into_iter().zip(&mut serial) {
-                    if entry.irq == irq {
-                        *serial = (entry.global_system_interrupt, entry.flags);
-                    }
-                }
-            }
-            _ => {}
-        }
+    let mut rest = madt.get(MADT_ENTRIES..).unwrap_or_default();
+    while !rest.is_empty() {
+        let (entry, behind) = split_entry(rest).ok_or(DAMAGED_MADT)?;
+        read_entry(entry, &mut machine.processors, &mut ioapics, &mut serial)
+            .ok_or(DAMAGED_MADT)?;
+        rest = behind;
     }
     machine.serial = serial.map(|(interrupt, flags)| route(&ioapics, interrupt, flags));
     machine.ioapics = ioapics.into_iter().map(|(at, _)| at).collect();
@@ -95,6 +82,52 @@ pub unsafe fn read(rsdp: HostPhysical) -> Result<Machine, NoAcpi> {
     machine.ioapics.dedup();
     machine.soft_off = soft_off(&tables);
     Ok(machine)
+}
+
+const DAMAGED_MADT: NoAcpi = NoAcpi("the MADT has an entry of a wrong length");
+
+/// The MADT's first entry, and what is behind it. Its second byte is its length, itself included.
+fn split_entry(entries: &[u8]) -> Option<(&[u8], &[u8])> {
+    let &[_, length, ..] = entries else { return None };
+    entries.split_at_checked(length.into()).filter(|(entry, _)| entry.len() >= 2)
+}
+
+/// Reads an entry of the MADT (5.2.12.2 to 5.2.12.12). `None` if it is shorter than its type.
+fn read_entry(
+    entry: &[u8],
+    processors: &mut Vec<ApicId>,
+    ioapics: &mut Vec<(HostPhysical, u32)>,
+    serial: &mut [(u32, u16); 2],
+) -> Option<()> {
+    match *entry.first()? {
+        entry::LOCAL_APIC => {
+            let ([id], flags) = (field(entry, 3)?, u32_at(entry, 4)?);
+            if flags & PROCESSOR_ENABLED != 0 {
+                processors.push(ApicId(u8::into(id)));
+            }
+        }
+        entry::LOCAL_X2APIC => {
+            let (id, flags) = (u32_at(entry, 4)?, u32_at(entry, 8)?);
+            if flags & PROCESSOR_ENABLED != 0 {
+                processors.push(ApicId(id));
+            }
+        }
+        entry::IOAPIC => {
+            let (at, base) = (u32_at(entry, 4)?, u32_at(entry, 8)?);
+            ioapics.push((HostPhysical::new(at.into()), base));
+        }
+        entry::SOURCE_OVERRIDE => {
+            let ([of], interrupt) = (field::<1>(entry, 3)?, u32_at(entry, 4)?);
+            let flags = u16::from_le_bytes(field(entry, 8)?);
+            for (irq, serial) in SERIAL_IRQS.into_iter().zip(serial) {
+                if irq == of {
+                    *serial = (interrupt, flags);
+                }
+            }
+        }
+        _ => {}
+    }
+    Some(())
 }
 
 /// Where a global system interrupt arrives: at the IOAPIC with the highest base that is not above its number.
@@ -109,14 +142,24 @@ fn route(ioapics: &[(HostPhysical, u32)], interrupt: u32, flags: u16) -> Option<
     })
 }
 
-fn soft_off(tables: &AcpiTables<DirectMap>) -> Option<SoftOff> {
-    let fadt = tables.find_table::<Fadt>().ok()?;
-    let control = fadt.get().pm1a_control_block().ok()?;
-    let dsdt = tables.dsdt().ok()?;
-    let at = direct(HostPhysical::new(dsdt.address as u64)).as_u64() as *const u8;
-    // SAFETY: the table is mapped, by `read`'s contract, and as long as its header says.
-    let aml = unsafe { core::slice::from_raw_parts(at, dsdt.length as usize) };
-    let sleep_type = power::find_s5(aml)?;
-    let port = u16::try_from(control.address).ok()?;
-    Some(SoftOff { port, sleep_type })
+fn soft_off(tables: &Tables<'_, impl Memory>) -> Option<SoftOff> {
+    let fadt = tables.get(b"FACP")?;
+    let wide = u64_at(fadt, fadt::X_DSDT).filter(|&at| at != 0);
+    let dsdt = tables.at(wide.or(u32_at(fadt, fadt::DSDT).map(u64::from))?, b"DSDT")?;
+    let sleep_type = power::find_s5(dsdt.get(HEADER..)?)?;
+    Some(SoftOff { port: pm1a_control(fadt)?, sleep_type })
 }
+
+/// The port of PM1a control. `None` if it is no port, or there is none: then the machine is one without (5.2.9, 3.11.1).
+fn pm1a_control(fadt: &[u8]) -> Option<u16> {
+    let wide = fadt.get(fadt::X_PM1A_CONTROL..);
+    let wide = wide.and_then(|wide| Some((*wide.first()?, u64_at(wide, ADDRESS)?)));
+    let address = match wide {
+        Some((space, address)) if address != 0 => Some(address).filter(|_| space == SPACE_PORTS),
+        _ => u32_at(fadt, fadt::PM1A_CONTROL).map(u64::from),
+    };
+    u16::try_from(address?).ok().filter(|&port| port != 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,13 @@ impl fmt::Display for TooLittle {
     }
 }
 
+/// Where the memory ends that the boot loader has mapped: its map's last region, and at least the first 4 GiB, where devices
+/// are.
+pub fn mapped_end(regions: &[MemoryRegion]) -> HostPhysical {
+    const LEAST: u64 = 1 << 32;
+    HostPhysical::new(regions.iter().map(|region| region.end).fold(LEAST, u64::max))
+}
+
 /// Reads the boot loader's map.
 ///
 /// # Safety

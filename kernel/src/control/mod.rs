@@ -12,6 +12,7 @@ pub mod costs;
 pub mod define;
 pub mod dump;
 pub mod estate;
+pub mod firmware;
 pub mod framebuffer;
 pub mod guest;
 pub mod input;
