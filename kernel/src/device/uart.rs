@@ -317,11 +317,14 @@ impl Uart {
         // The line is seen low in between, so that the byte's completion is a new edge.
         self.update_line();
         if self.loopback() {
+            // A full FIFO keeps what it has; without one the byte before is destroyed (DS 8.4, bit 1).
             let depth = if self.fifos_enabled { FIFO_DEPTH } else { 1 };
+            self.overrun |= self.receiver.len() >= depth;
+            if !self.fifos_enabled {
+                self.receiver.clear();
+            }
             if self.receiver.len() < depth {
                 self.receiver.push(byte);
-            } else {
-                self.overrun = true;
             }
         } else if !self.output.push(byte) {
             self.dropped = self.dropped.saturating_add(1);

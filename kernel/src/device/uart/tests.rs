@@ -134,12 +134,31 @@ fn interrupts_are_shown_by_priority() {
     assert_eq!(uart.read(offset::IDENTIFICATION), IIR_ERROR);
     assert_eq!(uart.read(offset::LINE_STATUS), THRE | TEMT | DR | OE);
     assert_eq!(uart.read(offset::IDENTIFICATION), IIR_DATA);
-    assert_eq!(uart.read(offset::DATA), 1);
+    assert_eq!(uart.read(offset::DATA), 2);
     assert_eq!(uart.read(offset::IDENTIFICATION), IIR_THRE);
     assert_eq!(uart.read(offset::IDENTIFICATION), 0);
     assert_ne!(uart.read(offset::MODEM_STATUS) & 0x0f, 0);
     assert_eq!(uart.read(offset::IDENTIFICATION), IIR_NONE);
     assert_eq!(uart.read(offset::LINE_STATUS), THRE | TEMT);
+}
+
+#[test]
+fn an_overrun_costs_the_byte_before_or_with_fifos_the_new_one() {
+    let mut uart = connected();
+    uart.write(offset::MODEM_CONTROL, MCR_LOOP);
+    for byte in [1, 2, 3] {
+        uart.write(offset::DATA, byte);
+    }
+    assert_eq!(uart.read(offset::LINE_STATUS), THRE | TEMT | DR | OE);
+    assert_eq!((uart.read(offset::DATA), uart.read(offset::LINE_STATUS) & DR), (3, 0));
+    uart.write(offset::IDENTIFICATION, 1);
+    for byte in 1..=FIFO_DEPTH as u8 + 1 {
+        uart.write(offset::DATA, byte);
+    }
+    assert_eq!(uart.read(offset::LINE_STATUS), THRE | TEMT | DR | OE);
+    let received: Vec<u8> = (0..FIFO_DEPTH).map(|_| uart.read(offset::DATA)).collect();
+    assert!(received.into_iter().eq(1..=FIFO_DEPTH as u8));
+    assert_eq!(uart.read(offset::LINE_STATUS) & DR, 0);
 }
 
 #[test]
