@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use bulkhead_control::{Decoder, Frame, Kind, MAX_COMMAND, Unusable, VERSION, Why, encode};
 
-use exchange::Exchange;
-pub use exchange::{End, Said};
+pub use exchange::{End, Exchange, Said};
 pub use overheard::Overheard;
 pub use port::Port;
 pub use save::Save;
