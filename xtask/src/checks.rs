@@ -20,6 +20,9 @@ pub fn run() -> Result<Vec<&'static str>> {
             Ok(())
         };
     check("the format", process::cargo().args(["fmt", "--all", "--check"]), false)?;
+    // A workspace of its own; what its targets do is in this one, and looked at below.
+    let fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
+    check("the fuzz targets' format", process::cargo().args(fuzz), false)?;
     let mut clippy = process::cargo();
     clippy.args(["clippy", "--workspace", "--all-targets"]);
     check("the host's code", clippy.args(["--", "--deny", "warnings"]), false)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask doctor`: every prerequisite, found or missing, with the command that mends it.
 
 use crate::emulator::{self, Kind, Wanted};
+use crate::fuzz;
 use crate::packages::{self, Package};
 use crate::process;
 use crate::toolchain;
@@ -57,7 +58,14 @@ pub fn examine() -> Vec<Finding> {
         ));
     }
     findings.extend(compiler());
-    let emulators = [packages::BOCHS, packages::QEMU, packages::OVMF, packages::LINUX_CD].concat();
+    findings.push(Finding::new(
+        "cargo-fuzz: for `fuzz parsers`, which installs it in target/tools",
+        fuzz::cargo_fuzz_is_there(),
+        fuzz::command(),
+    ));
+    let emulators =
+        [packages::BOCHS, packages::QEMU, packages::OVMF, packages::LINUX_CD, packages::FUZZING]
+            .concat();
     findings.extend(emulators.iter().map(package));
     findings
 }

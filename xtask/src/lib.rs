@@ -13,6 +13,7 @@ pub mod control;
 pub mod doctor;
 pub mod emulator;
 pub mod flash;
+pub mod fuzz;
 pub mod guests;
 pub mod hypervisor;
 pub mod image;

@@ -100,6 +100,13 @@ pub const LINUX_CD: &[Package] = &[
     },
 ];
 
+/// What builds libFuzzer.
+pub const FUZZING: &[Package] = &[Package {
+    name: "g++",
+    file: "/usr/bin/g++",
+    purpose: "compiles libFuzzer, for `fuzz parsers`",
+}];
+
 /// A set of packages that are missing and cannot be installed from here.
 #[derive(Debug)]
 pub struct Missing {

@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod ctl;
 mod flash;
+mod fuzz;
 mod image;
 mod passwd;
 mod plan;
@@ -35,8 +36,8 @@ enum Command {
     Flash(flash::Flash),
     /// Run the unit tests and the integration tests
     Test(Test),
-    /// Have guests do what comes to their mind, out of a seed
-    Fuzz(Fuzz),
+    /// Have guests do what comes to their mind, out of a seed; or fuzz parsers and device models
+    Fuzz(fuzz::Fuzz),
     /// Measure what Bulkhead costs, beside KVM, in Bochs
     Bench(bench::Bench),
     /// Make an operator for a manifest, out of a name and a password
@@ -58,16 +59,6 @@ struct Test {
     list: bool,
 }
 
-#[derive(Debug, Args)]
-struct Fuzz {
-    /// How many operations in all
-    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
-    ops: u64,
-    /// Where chance begins: the same seed does the same again
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
-}
-
 /// Does what the arguments say. Gives the exit status.
 pub fn run(arguments: Arguments) -> Result<u8> {
     match arguments.command {
@@ -78,7 +69,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
         Command::Flash(flash) => flash.run(),
         Command::Test(Test { filter, list: true }) => testing::list(filter.as_deref()),
         Command::Test(Test { filter, list: false }) => testing::run(filter.as_deref()),
-        Command::Fuzz(Fuzz { ops, seed }) => testing::fuzz(ops, seed),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench(bench) => bench.run(),
         Command::Passwd(passwd) => passwd.run(),
         Command::Audit(audit) => audit.run(),
