@@ -17,6 +17,8 @@ impl Msr {
     pub const APIC_BASE: Self = Self(0x1B);
     /// Whether VMXON is allowed, and whether that is locked. Only where CPUID.1:ECX.VMX is set.
     pub const FEATURE_CONTROL: Self = Self(0x3A);
+    /// What the processor is not prone to. Only where CPUID.7.0:EDX\[29\] is set.
+    pub const ARCH_CAPABILITIES: Self = Self(0x10A);
     /// SYSENTER's code segment.
     pub const SYSENTER_CS: Self = Self(0x174);
     /// SYSENTER's stack pointer.

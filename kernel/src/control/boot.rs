@@ -274,6 +274,9 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         rates.apic_timer_hz / 1000,
         guests.free_bytes() >> 20
     );
+    let protection = cores::protection();
+    info!("protection: on: {}", protection.on());
+    info!("protection: missing: {}", protection.missing());
     let placed = plan::place(&bundle, guests, &own.taken, &footprint, clock);
     let (definitions, estate, digests) = placed.unwrap_or_else(|error| refuse(error));
     report_memory(&own, &footprint);

@@ -6,6 +6,7 @@ use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
 use crate::arch::interrupts::ist;
 use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
+use crate::arch::protection::Found;
 use crate::arch::{nmi, protection, smp, vmx};
 use crate::guest::run::{self, Partition};
 use crate::memory::address_space::{
@@ -20,7 +21,7 @@ use alloc::vec::Vec;
 use bulkhead_plan::footprint::{
     FRAME, INTERRUPT_STACK, INTERRUPT_STACKS, MAIN_STACK, STACKS_STRIDE,
 };
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use spin::{Mutex, Once};
 
 const _: () = assert!(INTERRUPT_STACKS == ist::COUNT as u64 && FRAME == FRAME_SIZE);
@@ -75,6 +76,8 @@ struct Stacks {
 }
 
 static CORES: Once<Vec<Core>> = Once::new();
+/// What each core has found to protect the hypervisor with, and all others as well.
+static FOUND: AtomicU32 = AtomicU32::new(u32::MAX);
 static TABLES: Once<Mutex<TablePool>> = Once::new();
 
 /// Where tables come from, after [`publish`].
@@ -243,7 +246,7 @@ struct Local {
 unsafe fn bring_up(core: &Core) -> Local {
     // SAFETY: the core's address space maps all that is shared, its stacks among it.
     unsafe { core.space.lock().activate() };
-    protection::enable();
+    FOUND.fetch_and(protection::enable().bits(), Ordering::SeqCst);
     // Before anything that could panic: the panic says which core it is.
     local::set(core.index, core.stacks.main);
     let segments = descriptors::load(&core.stacks.interrupt);
@@ -341,6 +344,11 @@ pub extern "C" fn application_core(index: u64) -> ! {
 /// Wakes the service core.
 pub fn ring_service_core() {
     apic::send_fixed(all()[0].apic, DOORBELL_VECTOR);
+}
+
+/// What every core that came up protects the hypervisor with.
+pub fn protection() -> Found {
+    Found::from_bits_truncate(FOUND.load(Ordering::SeqCst))
 }
 
 /// Says how the cores came up; returns how many can run guests.

@@ -10,6 +10,7 @@ mod control;
 mod define;
 mod faults;
 mod guests;
+mod hardening;
 mod idle;
 mod kernels;
 mod lifecycle;
@@ -45,6 +46,7 @@ fn main() {
         control::trials(),
         faults::trials(),
         guests::trials(),
+        hardening::trials(),
         idle::trials(),
         lifecycle::trials(),
         kernels::trials(),
