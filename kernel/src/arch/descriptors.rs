@@ -13,6 +13,9 @@ use x86_64::structures::tss::TaskStateSegment;
 /// Tops of the stacks that the processor switches to by itself, in the order of [`ist`].
 pub type InterruptStacks = [u64; ist::COUNT];
 
+/// The data segment's selector, the same on all cores: the third descriptor.
+pub const DATA_SELECTOR: u16 = 2 << 3;
+
 /// Selectors and bases that a VMCS's host state needs.
 #[derive(Clone, Copy, Debug)]
 pub struct HostSegments {
@@ -40,6 +43,7 @@ pub fn load(stacks: &InterruptStacks) -> HostSegments {
     let mut gdt = Box::new(GlobalDescriptorTable::new());
     let code = gdt.append(Descriptor::kernel_code_segment());
     let data = gdt.append(Descriptor::kernel_data_segment());
+    assert!(data.0 == DATA_SELECTOR, "the order of the descriptors");
     let task = gdt.append(Descriptor::tss_segment(tss));
     let gdt: &'static GlobalDescriptorTable = Box::leak(gdt);
     gdt.load();

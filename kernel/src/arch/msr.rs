@@ -17,6 +17,12 @@ impl Msr {
     pub const APIC_BASE: Self = Self(0x1B);
     /// Whether VMXON is allowed, and whether that is locked. Only where CPUID.1:ECX.VMX is set.
     pub const FEATURE_CONTROL: Self = Self(0x3A);
+    /// Controls of speculation. Only where CPUID.7.0:EDX\[26\] is set.
+    pub const SPEC_CTRL: Self = Self(0x48);
+    /// Commands to the branch predictors, write only. Only where CPUID.7.0:EDX\[26\] is set.
+    pub const PRED_CMD: Self = Self(0x49);
+    /// Commands to the L1 data cache, write only. Only where CPUID.7.0:EDX\[28\] is set.
+    pub const FLUSH_CMD: Self = Self(0x10B);
     /// What the processor is not prone to. Only where CPUID.7.0:EDX\[29\] is set.
     pub const ARCH_CAPABILITIES: Self = Self(0x10A);
     /// SYSENTER's code segment.

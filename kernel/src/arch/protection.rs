@@ -1,6 +1,7 @@
 //! What the processor guards root mode with.
 
 mod found;
+mod speculation;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,7 @@ use super::cpu::{self, cr0, cr4};
 use super::msr::Msr;
 use core::arch::x86_64::CpuidResult;
 pub use found::{Found, Missing, On, Processor};
+pub use speculation::{Defence, SPEC_CTRL_IBRS};
 
 /// The processor that this code runs on.
 struct ThisProcessor;
@@ -29,7 +31,7 @@ impl Found {
     }
 }
 
-/// Turns on what root mode wants of CR0 and CR4, where the processor has it. Says what it has.
+/// Turns on what root mode wants of CR0, CR4 and `IA32_SPEC_CTRL`, where the processor has it. Says what it has.
 pub fn enable() -> Found {
     const XSAVE: u32 = 1 << 26;
     const MCE: u32 = 1 << 7;
@@ -48,10 +50,11 @@ pub fn enable() -> Found {
         }
     }
     // SAFETY: each bit's feature is there; no page of the hypervisor's is a user page, so that
-    // SMEP and SMAP forbid nothing that it does.
+    // SMEP and SMAP forbid nothing that it does. The defence is this processor's.
     unsafe {
         cpu::write_cr0(cpu::read_cr0() & !(cr0::CD | cr0::NW) | cr0::WP | cr0::MP | cr0::NE);
         cpu::write_cr4(control);
+        Defence::of(found).set();
     }
     found
 }

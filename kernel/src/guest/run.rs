@@ -8,6 +8,7 @@ use super::startup::{Timed, timed};
 use super::vcpu::{INTERCEPTED, Vcpu};
 use super::{acpi, control_registers, layout, msr};
 use crate::arch::descriptors::HostSegments;
+use crate::arch::protection::{Defence, Found};
 use crate::arch::switch::{self, Ended, Registers};
 use crate::arch::vmx::VmFail;
 use crate::arch::{apic, cpu, nmi, vector, vmx};
@@ -200,6 +201,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     };
     // The first processor has prepared this before it could start others.
     let Some(prepared) = partition.prepared.get() else { return Ok(()) };
+    let defence = Defence::of(Found::here());
     let mut frames = RunFrames { pool: core.tables, taken: Vec::new() };
     let region = frames.take()?;
     // SAFETY: the core is in VMX operation; the region is a fresh frame; the confinement's frames are
@@ -208,7 +210,8 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
         let mapped = direct(region).as_u64() as *mut u32;
         let mut vmcs = CurrentVmcs::create(region, mapped, core.capabilities.revision)?;
         vmcs::set_controls(&mut vmcs, core.capabilities, &prepared.confinement)?;
-        vmcs::set_host(&mut vmcs, core.segments, switch::exit_entry::<Vcpu> as *const () as u64)?;
+        let exit_point = switch::exit_point::<Vcpu>(defence.crossing());
+        vmcs::set_host(&mut vmcs, core.segments, exit_point)?;
         vmcs
     };
     if let Some(entry) = start {
@@ -218,7 +221,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     let mut vcpu =
         Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);
     // SAFETY: the caller's contract; the VMCS has been set up for this core and `Vcpu`.
-    unsafe { enter(&mut vcpu, &mut registers, partition, slot) };
+    unsafe { enter(&mut vcpu, &mut registers, partition, slot, &defence) };
     // SAFETY: the region is this run's VMCS. A failure leaves the frame lost, not shared.
     if unsafe { vmx::vmclear(region) }.is_ok() {
         // SAFETY: the VMCS is clear.
@@ -230,8 +233,14 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
 /// Enters the guest, on a core that has nothing of an earlier guest's left.
 ///
 /// # Safety
-/// The VMCS is current, its host state this core's, and interrupts are off.
-unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, partition: &Partition, slot: &Slot) {
+/// The VMCS is current, its host state this core's, as is the defence, and interrupts are off.
+unsafe fn enter(
+    vcpu: &mut Vcpu,
+    registers: &mut Registers,
+    partition: &Partition,
+    slot: &Slot,
+    defence: &Defence,
+) {
     // SAFETY: the core is about to run a guest, and root mode uses none of what is reset.
     unsafe {
         apic::reset_for_guest();
@@ -240,6 +249,8 @@ unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, partition: &Partitio
         cpu::reset_debug_state();
         vmx::invept_all();
         vmx::invvpid_all();
+        // A core is another guest's only between two runs.
+        defence.forget();
     }
     let start = cpu::rdtsc();
     // In this order: what has been ordered since is found by one or the other.
@@ -249,7 +260,8 @@ unsafe fn enter(vcpu: &mut Vcpu, registers: &mut Registers, partition: &Partitio
             partition.shared.startup.entered(cpu::rdtsc());
         }
         // SAFETY: the caller's contract; EPT maps the guest's own frames alone.
-        if let Ended::EntryFailed { .. } = unsafe { switch::run(vcpu, registers) } {
+        let ended = unsafe { switch::run(vcpu, registers, defence.crossing()) };
+        if let Ended::EntryFailed { .. } = ended {
             vcpu.entry_failed();
         }
     }

@@ -279,7 +279,8 @@ pub unsafe fn set_controls(
 /// Writes the host state: this core as it is now (SDM Vol. 3C, 25.5, checks in 27.2.2 and 27.2.3).
 ///
 /// # Safety
-/// `entry` must be [`exit_entry`](crate::arch::switch::exit_entry) for the handler that will run.
+/// `entry` must be [`exit_point`](crate::arch::switch::exit_point) for the handler that will run, and for
+/// this core's processor.
 pub unsafe fn set_host(
     _vmcs: &mut CurrentVmcs,
     segments: &HostSegments,

@@ -131,7 +131,7 @@ impl Found {
     }
 
     /// How each protection stands.
-    fn standings(self) -> [(&'static str, Standing); 9] {
+    fn standings(self) -> [(&'static str, Standing); 10] {
         use Standing::{Missing, Needless, On};
         let has = |flag: Self| self.contains(flag);
         let one_of = |on: bool, needless: bool, what: &'static str| match (on, needless) {
@@ -155,6 +155,8 @@ impl Found {
                      next guest on its cores",
                 ),
             ),
+            // With enhanced IBRS the processor does what is needed, but for one call.
+            ("return-stack refill", one_of(true, has(Self::ENHANCED_IBRS), "")),
             (
                 "BHI_DIS_S",
                 one_of(

@@ -1,8 +1,10 @@
-//! Made-up processors: what they are found to have.
+//! Made-up processors: what they are found to have, and what is done on them.
 
 use super::found::arch::{MDS_NO, PBRSB_NO, RFDS_CLEAR, TAA_NO};
 use super::found::{EMPTY, EXTENDED, EXTENDED_FEATURES};
-use super::{Found, Processor};
+use super::speculation::SPEC_CTRL_BHI_DIS_S;
+use super::{Defence, Found, Processor, SPEC_CTRL_IBRS};
+use crate::arch::switch::Crossing;
 use core::arch::x86_64::CpuidResult;
 use std::collections::BTreeMap;
 use std::string::ToString;
@@ -68,7 +70,7 @@ fn granite_rapids() -> Fake {
 #[test]
 fn what_an_old_processor_lacks_is_named_with_what_follows() {
     let found = Found::of(&skylake());
-    assert_eq!(found.on().to_string(), "WP, NX, SMEP, SMAP");
+    assert_eq!(found.on().to_string(), "WP, NX, SMEP, SMAP, return-stack refill");
     let missing = found.missing().to_string();
     for name in ["IBRS, IBPB (", "MD_CLEAR (", "L1D_FLUSH (", "PSCHANGE_MC_NO ("] {
         assert!(missing.contains(name), "{missing}");
@@ -79,7 +81,10 @@ fn what_an_old_processor_lacks_is_named_with_what_follows() {
 #[test]
 fn microcode_fills_gaps() {
     let found = Found::of(&patched_skylake());
-    assert_eq!(found.on().to_string(), "WP, NX, SMEP, SMAP, IBRS, IBPB, MD_CLEAR, L1D_FLUSH");
+    assert_eq!(
+        found.on().to_string(),
+        "WP, NX, SMEP, SMAP, IBRS, IBPB, return-stack refill, MD_CLEAR, L1D_FLUSH"
+    );
     let missing = found.missing().to_string();
     assert!(missing.starts_with("PSCHANGE_MC_NO (") && !missing.contains(';'), "{missing}");
 }
@@ -112,4 +117,29 @@ fn transactions_and_register_files_make_the_buffers_readable_again() {
     assert!(with(MDS_NO | TAA_NO, RTM).contains(Found::BUFFERS_NO));
     let atom = with(MDS_NO | RFDS_CLEAR, 0);
     assert!(!atom.contains(Found::BUFFERS_NO) && atom.contains(Found::MD_CLEAR));
+}
+
+#[test]
+fn without_microcode_returns_are_defended_all_the_same() {
+    let defence = Defence::of(Found::of(&skylake()));
+    let expected = Defence { spec_ctrl: None, crossing: Crossing::REFILL, barrier: false };
+    assert_eq!(defence, expected);
+}
+
+#[test]
+fn what_is_not_enhanced_is_set_at_each_exit() {
+    let defence = Defence::of(Found::of(&patched_skylake()));
+    let all = Crossing::REFILL_AND_IBRS | Crossing::VERW | Crossing::FLUSH_L1;
+    let spec_ctrl = Some(SPEC_CTRL_IBRS);
+    assert_eq!(defence, Defence { spec_ctrl, crossing: all, barrier: true });
+}
+
+#[test]
+fn enhanced_ibrs_is_set_once() {
+    let defence = Defence::of(Found::of(&ice_lake()));
+    let spec_ctrl = Some(SPEC_CTRL_IBRS);
+    assert_eq!(defence, Defence { spec_ctrl, crossing: Crossing::CALL, barrier: true });
+    let defence = Defence::of(Found::of(&granite_rapids()));
+    let spec_ctrl = Some(SPEC_CTRL_IBRS | SPEC_CTRL_BHI_DIS_S);
+    assert_eq!(defence, Defence { spec_ctrl, crossing: Crossing::PLAIN, barrier: true });
 }
