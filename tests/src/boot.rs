@@ -230,9 +230,10 @@ impl Boot {
         self
     }
 
-    /// The same with a hypervisor that panics when a guest asks for it.
-    pub fn with_panic_injection(mut self) -> Self {
-        self.variant = Variant::InjectPanic;
+    /// The same with a hypervisor that was built to be tested: it tries what it must not be able to do, and
+    /// does what guests ask for to see it fail.
+    pub fn under_test(mut self) -> Self {
+        self.variant = Variant::Testing;
         self
     }
 
@@ -288,10 +289,10 @@ fn toolchain() -> Result<&'static Toolchain> {
 /// The hypervisor, built.
 fn hypervisor(variant: Variant) -> Result<&'static Hypervisor> {
     static PLAIN: Once<Hypervisor> = OnceLock::new();
-    static INJECT_PANIC: Once<Hypervisor> = OnceLock::new();
+    static TESTING: Once<Hypervisor> = OnceLock::new();
     let cell = match variant {
         Variant::Plain => &PLAIN,
-        Variant::InjectPanic => &INJECT_PANIC,
+        Variant::Testing => &TESTING,
     };
     once(cell, || hypervisor::build(toolchain()?, variant))
 }

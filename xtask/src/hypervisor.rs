@@ -23,22 +23,22 @@ pub struct Hypervisor {
 pub enum Variant {
     /// To be used.
     Plain,
-    /// To see what a defect of its own does: a guest's call makes it panic.
-    InjectPanic,
+    /// To be tested: it tries what it must not be able to do, and a guest's calls make it fail.
+    Testing,
 }
 
 impl Variant {
     fn features(self) -> &'static str {
         match self {
             Self::Plain => "metal",
-            Self::InjectPanic => "metal,inject-panic",
+            Self::Testing => "metal,testing",
         }
     }
 
     fn file(self) -> &'static str {
         match self {
             Self::Plain => "bulkhead-plain",
-            Self::InjectPanic => "bulkhead-inject-panic",
+            Self::Testing => "bulkhead-testing",
         }
     }
 }

@@ -92,7 +92,7 @@ fn after_dashes(filter: Option<&str>) -> Vec<&str> {
 fn prepare() -> Result<()> {
     packages::ensure(&[packages::BOCHS, packages::QEMU, packages::OVMF].concat())?;
     let toolchain = Toolchain::find()?;
-    for variant in [Variant::InjectPanic, Variant::Plain] {
+    for variant in [Variant::Testing, Variant::Plain] {
         hypervisor::build(&toolchain, variant)?;
     }
     guests::build_test_guests(&toolchain)?;

@@ -22,7 +22,7 @@ const NMI: u8 = 2;
 /// Vector of the double fault.
 const DOUBLE_FAULT: u8 = 8;
 /// Vector of the page fault.
-const PAGE_FAULT: u8 = 14;
+pub(super) const PAGE_FAULT: u8 = 14;
 /// Vector of the machine check.
 const MACHINE_CHECK: u8 = 18;
 
@@ -104,6 +104,10 @@ struct Frame {
     rsp: u64,
     ss: u64,
 }
+
+/// RAX's place in a frame: it was the first to be pushed.
+#[cfg(feature = "testing")]
+const RAX: usize = 14;
 
 static TABLE: Once<InterruptDescriptorTable> = Once::new();
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
@@ -257,7 +261,14 @@ extern "C" fn dispatch(frame: &mut Frame) {
     let vector = frame.vector as u8;
     match vector {
         NMI => frame.rip = super::nmi::on_nmi(frame.rip),
-        vector if vector < FIRST_EXTERNAL => exception(vector, frame),
+        vector if vector < FIRST_EXTERNAL => {
+            #[cfg(feature = "testing")]
+            if let Some(on) = super::probe::resume(vector, frame.error_code, frame.rip, frame.rsp) {
+                (frame.rip, frame.rsp, frame.registers[RAX]) = (on.rip, on.rsp, on.rax);
+                return;
+            }
+            exception(vector, frame)
+        }
         super::apic::SPURIOUS_VECTOR => {}
         vector => {
             let handler = HANDLERS[usize::from(vector)].load(Ordering::Acquire);

@@ -15,6 +15,8 @@ pub mod msr;
 pub mod nmi;
 pub mod port;
 pub mod power;
+#[cfg(feature = "testing")]
+pub mod probe;
 pub mod protection;
 pub mod rates;
 pub mod smp;

@@ -279,6 +279,8 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
     info!("protection: missing: {}", protection.missing());
     let placed = plan::place(&bundle, guests, &own.taken, &footprint, clock);
     let (definitions, estate, digests) = placed.unwrap_or_else(|error| refuse(error));
+    #[cfg(feature = "testing")]
+    super::self_test::place(&definitions);
     report_memory(&own, &footprint);
     interrupts::set_handler(TIMER_VECTOR, || {});
     interrupts::set_handler(SERIAL_VECTOR, || {});

@@ -147,6 +147,19 @@ impl Core {
         *self.refusal.lock()
     }
 
+    /// The core's stacks by their names, and the byte below each: of its guard page.
+    #[cfg(feature = "testing")]
+    pub fn below_stacks(&self) -> [(&'static str, u64); 1 + ist::COUNT] {
+        let [nmi, double_fault, machine_check] = self.stacks.interrupt;
+        let below = |top: u64| top - INTERRUPT_STACK - 1;
+        [
+            ("main", self.stacks.main.bottom - 1),
+            ("NMI", below(nmi)),
+            ("double-fault", below(double_fault)),
+            ("machine-check", below(machine_check)),
+        ]
+    }
+
     /// Top of the core's main stack.
     pub fn stack_top(&self) -> HostVirtual {
         HostVirtual::new(self.stacks.main.top)
@@ -289,6 +302,8 @@ pub unsafe fn bring_up_service_core() -> HostSegments {
     let core = &all()[0];
     // SAFETY: the caller's contract.
     let local = unsafe { bring_up(core) };
+    #[cfg(feature = "testing")]
+    super::self_test::at_start(core);
     core.set_state(State::Parked);
     local.segments
 }
@@ -305,6 +320,8 @@ pub extern "C" fn application_core(index: u64) -> ! {
         }
         entered.is_ok()
     });
+    #[cfg(feature = "testing")]
+    super::self_test::at_start(core);
     core.set_state(if usable.is_some() { State::Parked } else { State::Dead });
     smp::announce(core.apic);
     let Some(capabilities) = usable else { cpu::park() };
@@ -321,6 +338,8 @@ pub extern "C" fn application_core(index: u64) -> ! {
             core.set_state(State::Parked);
             continue;
         };
+        #[cfg(feature = "testing")]
+        super::self_test::look_for_neighbours();
         // What an earlier guest has sent here, until the last of its cores had left it.
         // SAFETY: the interrupt table is loaded, and no lock is held.
         unsafe { apic::drain() };

@@ -2,6 +2,8 @@
 //! the page tables that follow from it.
 
 use super::machine::Machine;
+#[cfg(feature = "testing")]
+use crate::memory::address_space::USER;
 use crate::memory::address_space::{
     AddressSpace, DIRECT, MapFailed, TablePool, Use, direct, translate,
 };
@@ -124,6 +126,14 @@ pub fn build(
     for &ioapic in &machine.ioapics {
         let page = ioapic.as_u64();
         space.map(direct(ioapic), page..page + FRAME_SIZE, Use::Device, tables)?;
+    }
+    #[cfg(feature = "testing")]
+    {
+        let page = tables.allocate().ok_or(MapFailed::NoMemory)?;
+        // SAFETY: the frame is mapped at DIRECT, and nobody else's. RET, for whoever gets so far.
+        unsafe { (direct(page).as_u64() as *mut u8).write(0xC3) };
+        let range = page.as_u64()..page.as_u64() + FRAME_SIZE;
+        space.map(HostVirtual::new(USER), range, Use::User, tables)?;
     }
     Ok(space)
 }

@@ -30,6 +30,8 @@ pub mod port;
 pub mod power;
 pub mod recall;
 pub mod restarts;
+#[cfg(feature = "testing")]
+pub mod self_test;
 pub mod service;
 pub mod session;
 pub mod shares;

@@ -29,6 +29,10 @@ pub const WINDOW: u64 = 0xFFFF_8080_0000_0000;
 /// Start of the stacks.
 pub const STACKS: u64 = 0xFFFF_8100_0000_0000;
 
+/// A user's page, of which the hypervisor has none: for a test of SMEP and SMAP.
+#[cfg(feature = "testing")]
+pub const USER: u64 = 0xFFFF_8180_0000_0000;
+
 /// Bytes that one entry of a PML4 maps.
 const PML4_ENTRY: u64 = 1 << 39;
 
@@ -52,6 +56,9 @@ pub enum Use {
     Device,
     /// Code, for the moment in which a core starts.
     Execute,
+    /// Code and data of a user's.
+    #[cfg(feature = "testing")]
+    User,
 }
 
 impl Use {
@@ -67,6 +74,8 @@ impl Use {
                     | PageTableFlags::WRITE_THROUGH
             }
             Self::Execute => base,
+            #[cfg(feature = "testing")]
+            Self::User => base | PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE,
         }
     }
 }
@@ -367,7 +376,9 @@ where
 {
     let page = Page::<S>::containing_address(VirtAddr::new_truncate(to));
     let frame = PhysFrame::<S>::containing_address(PhysAddr::new_truncate(from));
-    let parents = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
+    // A page is a user's if all tables above it say so; no other page has the bit.
+    let user = flags & PageTableFlags::USER_ACCESSIBLE;
+    let parents = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | user;
     // SAFETY: the caller's contract.
     match unsafe { mapper.map_to_with_table_flags(page, frame, flags, parents, tables) } {
         // A page that was not mapped cannot be in the TLB.

@@ -147,7 +147,7 @@ fn panic(name: &str) -> Result<()> {
         Guest::new("heartbeat").with("period=100000 beats=300"),
         Guest::new("spin").with("others=panic").on_cores(2),
     ];
-    let mut console = Boot::of_guests(name, &guests)?.with_panic_injection().start()?;
+    let mut console = Boot::of_guests(name, &guests)?.under_test().start()?;
     console.expect_panic();
     let end = console.wait_for_end()?;
     let transcript = console.transcript();
@@ -168,7 +168,7 @@ fn lost(name: &str) -> Result<()> {
         Guest::new("echo").named("two").with("name=two"),
         Guest::new("spin").with("others=panic").on_cores(2),
     ];
-    let mut console = Boot::of_guests(name, &guests)?.with_panic_injection().start()?;
+    let mut console = Boot::of_guests(name, &guests)?.under_test().start()?;
     console.expect_panic();
     console.guest("spin")?.wait_for("round 2 at ")?;
     console.wait_for("guest spin: stopped: the hypervisor failed on its core 3")?;

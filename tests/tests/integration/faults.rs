@@ -194,8 +194,7 @@ fn injected() -> Result<String> {
         Guest::new("faults").named("entry").with("fault=entry"),
         witness(),
     ];
-    let mut console =
-        Boot::of_guests("faults::injected", &guests)?.with_panic_injection().start()?;
+    let mut console = Boot::of_guests("faults::injected", &guests)?.under_test().start()?;
     console.expect_panic();
     let end = console.wait_for_end()?;
     let expected = End::Stopped { powered_off: 1, faulted: 2 };

@@ -7,6 +7,8 @@ mod local_apic;
 mod processor;
 mod quick;
 mod string_io;
+#[cfg(feature = "testing")]
+mod testing;
 
 use super::apic::LocalApic;
 use super::clock::Clock;
@@ -57,13 +59,6 @@ pub const INTERCEPTED: u32 = 1 << exception_vector::DEBUG
 
 /// What VMCALL answers: "no such call", as KVM's guests expect it (-KVM_ENOSYS).
 const NO_SUCH_CALL: u64 = -1000i64 as u64;
-
-/// RAX of the hypercall that panics: "panic" in ASCII.
-#[cfg(feature = "inject-panic")]
-const INJECT_PANIC: u64 = 0x70_616e_6963;
-/// RAX of the hypercall that makes the next VM entry fail: "entry" in ASCII.
-#[cfg(feature = "inject-panic")]
-const INJECT_FAILED_ENTRY: u64 = 0x65_6e74_7279;
 
 bitflags! {
     /// What has to be seen to before the next entry.
@@ -272,14 +267,8 @@ impl Vcpu {
             ExitReason::ControlRegister => self.control_register(registers),
             ExitReason::Xsetbv => self.xsetbv(registers),
             ExitReason::Vmcall => {
-                #[cfg(feature = "inject-panic")]
-                #[expect(clippy::panic, reason = "what the feature is for; guests get none of it")]
-                match registers.0[reg::RAX] {
-                    INJECT_PANIC => panic!("a panic was asked for"),
-                    // Bit 1 of RFLAGS must be 1 (SDM Vol. 3C, 27.3.1.4): the next entry fails.
-                    INJECT_FAILED_ENTRY => self.vmcs.write(GuestField::RFLAGS, 0),
-                    _ => {}
-                }
+                #[cfg(feature = "testing")]
+                self.test_call(registers);
                 registers.0[reg::RAX] = NO_SUCH_CALL;
                 Served::Done
             }

@@ -40,7 +40,7 @@ impl Vcpu {
     #[inline(always)]
     pub(super) fn quick_vmcall(&mut self, registers: &mut Registers) -> bool {
         // But for those of a test build.
-        if cfg!(feature = "inject-panic") {
+        if cfg!(feature = "testing") {
             return false;
         }
         registers.0[reg::RAX] = NO_SUCH_CALL;

@@ -52,7 +52,7 @@ const OTHERS: [(&str, fn()); 7] = [
         cpu::halt_for_ever()
     }),
     ("panic", || {
-        /// RAX of the hypercall that panics, in a hypervisor built with the feature `inject-panic`: "panic".
+        /// RAX of the hypercall that panics, in a hypervisor built with the feature `testing`: "panic".
         const INJECT_PANIC: u64 = 0x70_616e_6963;
         smp::delay(3 * DEFAULT_PERIOD);
         cpu::vmcall(INJECT_PANIC);

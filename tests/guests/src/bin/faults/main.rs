@@ -139,7 +139,7 @@ fn leftover() {
 }
 
 fn panic() {
-    /// RAX of the hypercall that panics, in a hypervisor built with the feature `inject-panic`: "panic".
+    /// RAX of the hypercall that panics, in a hypervisor built with the feature `testing`: "panic".
     const INJECT_PANIC: u64 = 0x70_616e_6963;
     // SAFETY: a hypercall changes no register but RAX.
     unsafe { asm!("vmcall", inout("rax") INJECT_PANIC => _) };
