@@ -23,6 +23,8 @@ const NMI: u8 = 2;
 const DOUBLE_FAULT: u8 = 8;
 /// Vector of the page fault.
 pub(super) const PAGE_FAULT: u8 = 14;
+/// Bytes below a stack that are not mapped.
+const GUARD_PAGE: u64 = 4096;
 /// Vector of the machine check.
 const MACHINE_CHECK: u8 = 18;
 
@@ -310,9 +312,14 @@ fn exception(vector: u8, frame: &Frame) -> ! {
         "control protection exception",
     ];
     let name = NAMES.get(usize::from(vector)).copied().unwrap_or("exception");
-    let cr2 = if vector == PAGE_FAULT { super::cpu::read_cr2() } else { 0 };
+    // A page fault for want of a stack becomes a double fault.
+    let has_address = matches!(vector, PAGE_FAULT | DOUBLE_FAULT);
+    let cr2 = if has_address { super::cpu::read_cr2() } else { 0 };
+    let below = |bottom: u64| bottom.saturating_sub(GUARD_PAGE)..bottom;
+    let is_full = super::local::stack().is_some_and(|stack| below(stack.bottom).contains(&cr2));
+    let stack = if is_full { ": the stack is full" } else { "" };
     panic!(
-        "{name} (vector {vector}) in the hypervisor: error code {:#x}, rip {:#x}, rsp {:#x}, \
+        "{name} (vector {vector}) in the hypervisor{stack}: error code {:#x}, rip {:#x}, rsp {:#x}, \
          rflags {:#x}, cr2 {cr2:#x}",
         frame.error_code, frame.rip, frame.rsp, frame.rflags
     );

@@ -142,6 +142,7 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("faults::a_failed_entry_names_the_field", failed_entry),
         trial("faults::a_panic_stops_its_own_guest_alone", panic),
+        trial("faults::a_full_stack_is_a_fault_and_no_corruption", full_stack),
     ];
     CASES.iter().enumerate().map(case).chain(others).collect()
 }
@@ -193,11 +194,12 @@ fn injected() -> Result<String> {
         Guest::new("faults").named("panic").with("fault=panic"),
         Guest::new("faults").named("entry").with("fault=entry"),
         witness(),
+        Guest::new("faults").named("overflow").with("fault=overflow"),
     ];
     let mut console = Boot::of_guests("faults::injected", &guests)?.under_test().start()?;
     console.expect_panic();
     let end = console.wait_for_end()?;
-    let expected = End::Stopped { powered_off: 1, faulted: 2 };
+    let expected = End::Stopped { powered_off: 1, faulted: 3 };
     ensure!(end == expected, "{end:?}, not {expected:?}:\n{}", console.transcript());
     Ok(console.transcript())
 }
@@ -211,6 +213,20 @@ fn failed_entry(_: &str) -> Result<()> {
     ensure!(invalid, "{said:#?}");
     let reason = "exit reason 33 (VM-entry failure: invalid guest state)";
     ensure!(said.iter().any(|line| line.starts_with(reason)), "{said:#?}");
+    Ok(())
+}
+
+/// A stack that grows without an end meets its guard page, even in steps that are larger than that: the core below, whose
+/// stack is next, goes on.
+fn full_stack(_: &str) -> Result<()> {
+    let transcript = of(&INJECTED)?;
+    unharmed(transcript)?;
+    let panic = transcript.split_once("panic: core 4: ").context("no panic")?.1;
+    let message = panic.lines().next().unwrap_or_default();
+    let start = "double fault (vector 8) in the hypervisor: the stack is full: ";
+    ensure!(message.starts_with(start), "{message}");
+    let said: Vec<_> = said_of(transcript, "overflow").collect();
+    ensure!(said.contains(&"stopped: the hypervisor failed on its core 4"), "{said:#?}");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ const NOWHERE_ELSE: u64 = 0xD000_0000;
 /// Of a page-table entry: present and writable.
 const PRESENT: u64 = 0b11;
 
-const FAULTS: [(&str, &str, fn()); 14] = [
+const FAULTS: [(&str, &str, fn()); 15] = [
     ("fetch", "jumping to where there is no RAM", fetch),
     ("page-table", "using a page table where there is no RAM", page_table),
     ("page-root", "loading CR3 with an address where there is no RAM", page_root),
@@ -33,6 +33,7 @@ const FAULTS: [(&str, &str, fn()); 14] = [
     ("entry", "asking a hypervisor that was built for it for a VM entry that fails", failed_entry),
     ("leftover", "leaving an interrupt of every vector pending", leftover),
     ("panic", "asking a hypervisor that was built for it to panic", panic),
+    ("overflow", "asking a hypervisor that was built for it to fill its stack", overflow),
     ("triple", "taking an exception without a table", triple),
 ];
 
@@ -143,6 +144,13 @@ fn panic() {
     const INJECT_PANIC: u64 = 0x70_616e_6963;
     // SAFETY: a hypercall changes no register but RAX.
     unsafe { asm!("vmcall", inout("rax") INJECT_PANIC => _) };
+}
+
+fn overflow() {
+    /// RAX of the hypercall that calls itself without an end, in such a hypervisor: "stack".
+    const STACK: u64 = 0x73_7461_636b;
+    // SAFETY: a hypercall changes no register but RAX.
+    unsafe { asm!("vmcall", inout("rax") STACK => _) };
 }
 
 fn failed_entry() {
