@@ -21,6 +21,9 @@ pub const FIRST_EXTERNAL: u8 = 32;
 const NMI: u8 = 2;
 /// Vector of the double fault.
 const DOUBLE_FAULT: u8 = 8;
+/// Vector of the general-protection fault.
+#[cfg(feature = "testing")]
+pub(super) const GENERAL_PROTECTION: u8 = 13;
 /// Vector of the page fault.
 pub(super) const PAGE_FAULT: u8 = 14;
 /// Bytes below a stack that are not mapped.

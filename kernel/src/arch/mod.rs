@@ -8,6 +8,8 @@ pub mod cmos;
 pub mod copy;
 pub mod cpu;
 pub mod descriptors;
+#[cfg(feature = "testing")]
+pub mod host_msrs;
 pub mod interrupts;
 pub mod ioapic;
 pub mod local;

@@ -3,7 +3,7 @@
 //! Each probe is one instruction at a known address. When it faults, the handler asks [`resume`], which has the probe
 //! return what followed. A fault anywhere else is fatal as always.
 
-use super::interrupts::PAGE_FAULT;
+use super::interrupts::{GENERAL_PROTECTION, PAGE_FAULT};
 use core::arch::global_asm;
 
 /// How an address is touched.
@@ -27,7 +27,7 @@ pub mod code {
     pub const FETCH: u64 = 1 << 4;
 }
 
-// Each takes the address in RDI and returns 0 in RAX, or what `resume` says. A RET is there to be
+// Each takes the address, or the register's number, in RDI and returns 0 in RAX, or what `resume` says. A RET is there to be
 // called, too.
 global_asm!(
     r#"
@@ -49,6 +49,16 @@ global_asm!(
     bulkhead_probe_called:
         xor eax, eax
         ret
+    .global bulkhead_probe_rdmsr
+    bulkhead_probe_rdmsr:
+        mov ecx, edi
+    .global bulkhead_probe_rdmsr_itself
+    bulkhead_probe_rdmsr_itself:
+        rdmsr
+        shl rdx, 32
+        or rax, rdx
+        mov [rsi], rax
+        xor eax, eax
     .global bulkhead_probe_return
     bulkhead_probe_return:
         ret
@@ -60,7 +70,9 @@ unsafe extern "C" {
     fn bulkhead_probe_read(at: u64) -> u64;
     fn bulkhead_probe_write(at: u64) -> u64;
     fn bulkhead_probe_execute(at: u64) -> u64;
+    fn bulkhead_probe_rdmsr(number: u32, value: *mut u64) -> u64;
     static bulkhead_probe_called: u8;
+    static bulkhead_probe_rdmsr_itself: u8;
     static bulkhead_probe_return: u8;
 }
 
@@ -84,6 +96,14 @@ pub unsafe fn touch(access: Access, at: u64) -> Result<(), u64> {
         }
     };
     if followed & FAULTED == 0 { Ok(()) } else { Err(followed & !FAULTED) }
+}
+
+/// Reads a model-specific register, if there is one of this number.
+pub fn rdmsr(number: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: reading has no side effect on those that are asked for; a fault comes back here.
+    let followed = unsafe { bulkhead_probe_rdmsr(number, &raw mut value) };
+    (followed & FAULTED == 0).then_some(value)
 }
 
 /// Address of a RET in the hypervisor's code.
@@ -114,6 +134,9 @@ pub(super) fn resume(vector: u8, error_code: u64, rip: u64, rsp: u64) -> Option<
             let caller = unsafe { *(rsp as *const u64) };
             // The CALL has been done: its return address goes.
             (caller == called).then_some(Resumption { rsp: rsp + 8, ..resumption })
+        }
+        GENERAL_PROTECTION if rip == &raw const bulkhead_probe_rdmsr_itself as usize => {
+            Some(resumption)
         }
         _ => None,
     }

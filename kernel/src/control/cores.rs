@@ -355,6 +355,8 @@ pub extern "C" fn application_core(index: u64) -> ! {
             apic::enable();
             apic::drain();
         }
+        #[cfg(feature = "testing")]
+        super::self_test::look_at_registers();
         core.set_state(State::Parked);
         ring_service_core();
     }

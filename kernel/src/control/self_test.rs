@@ -4,9 +4,9 @@
 
 use super::cores::Core;
 use super::plan::Definition;
-use crate::arch::local;
 use crate::arch::probe::{self, Access, code};
 use crate::arch::protection::Found;
+use crate::arch::{host_msrs, local};
 use crate::memory::address_space::{DIRECT, USER, WINDOW};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -92,6 +92,7 @@ pub fn at_start(core: &Core) {
     if found.contains(Found::SMEP) {
         check("a call to a user's page", Execute, USER, NO_FETCH);
     }
+    host_msrs::remember();
     info!("self-test: core {}: passed", core.index);
 }
 
@@ -135,4 +136,17 @@ pub fn look_for_neighbours() {
     }
     check("a read behind its window", Read, window, UNMAPPED_READ);
     info!("self-test: core {core}: passed beside {} guests", neighbours.len());
+}
+
+/// Looks whether a guest that has ended has left this core's model-specific registers as they were at its start.
+pub fn look_at_registers() {
+    let core = local::core_index();
+    let seen = host_msrs::compare();
+    if let Some((msr, was, is)) = seen.first {
+        panic!("self-test: MSR {msr:#x} was {was:#x} at the core's start and is {is:#x}");
+    }
+    info!(
+        "self-test: core {core}: {} model-specific registers are as at its start",
+        seen.registers
+    );
 }

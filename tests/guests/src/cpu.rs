@@ -182,6 +182,31 @@ pub fn vmcall(number: u64) -> i64 {
     answer
 }
 
+/// What a hypervisor that was built to be tested says of its model-specific registers on this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRegisters {
+    /// How many it has looked at.
+    pub compared: u64,
+    /// How many are not as they were at the core's start.
+    pub changed: u64,
+    /// The number of the first of these.
+    pub first: u32,
+}
+
+/// Has the hypervisor compare its model-specific registers with those of the core's start. `None` if it was not built for that.
+pub fn host_registers() -> Option<HostRegisters> {
+    /// RAX of the hypercall: "msrs".
+    const REGISTERS: u64 = 0x6d73_7273;
+    let (answer, compared, first): (i64, u64, u64);
+    // SAFETY: the hypercall changes no other register.
+    unsafe {
+        asm!("vmcall", inout("rax") REGISTERS => answer, out("rcx") compared, out("rdx") first,
+            options(nostack));
+    }
+    let changed = u64::try_from(answer).ok()?;
+    Some(HostRegisters { compared, changed, first: first as u32 })
+}
+
 /// RFLAGS.
 pub fn flags() -> u64 {
     let value;

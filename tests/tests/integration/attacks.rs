@@ -158,7 +158,8 @@ fn number(text: &str) -> Result<u64> {
 fn run() -> Result<Seen> {
     let heart = format!("period={PERIOD} beats=1000000000 until=1 guard={GUARDED}");
     let guests = [Guest::new("heartbeat").named(NEIGHBOUR).with(&heart), Guest::new(ATTACKER)];
-    let mut console = Boot::of_guests("attacks", &guests)?.start()?;
+    // A hypervisor that compares its registers when it is asked to, which is after each attack.
+    let mut console = Boot::of_guests("attacks", &guests)?.under_test().start()?;
     console.limit_ticks(TICKS);
     console.guest(ATTACKER)?.wait_for("attacks: ready\r\n")?;
     console.guest(NEIGHBOUR)?.wait_for(" ticks\r\n")?;

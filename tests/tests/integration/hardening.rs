@@ -102,6 +102,10 @@ fn self_test(name: &str) -> Result<()> {
         }
         has(core, "a read behind its window", UNMAPPED_READ)?;
         ensure!(log.contains(&format!("self-test: core {core}: passed beside 2 guests")), "{log}");
+        let compared = format!("self-test: core {core}: ");
+        let registers = "model-specific registers are as at its start";
+        let looked = log.lines().any(|line| line.contains(&compared) && line.contains(registers));
+        ensure!(looked || core == 0, "core {core} has not looked at its registers:\n{log}");
     }
     Ok(())
 }

@@ -268,7 +268,9 @@ impl Vcpu {
             ExitReason::Xsetbv => self.xsetbv(registers),
             ExitReason::Vmcall => {
                 #[cfg(feature = "testing")]
-                self.test_call(registers);
+                if self.test_call(registers) {
+                    return Served::Done;
+                }
                 registers.0[reg::RAX] = NO_SUCH_CALL;
                 Served::Done
             }

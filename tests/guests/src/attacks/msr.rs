@@ -49,6 +49,11 @@ pub(super) const ATTACKS: &[Attack] = &[
         "#GP at each, and it is as before",
     ),
     survived(
+        "fills_its_own_registers",
+        "another value in each register that is switched or unused: PAT, EFER, SYSENTER, SYSCALL, bases",
+        "the host's registers, compared while it has them, are as at the core's start",
+    ),
+    survived(
         "moves_its_time",
         "WRMSR TSC and TSC_ADJUST: zero, all ones, and half way",
         "its own time follows, and nobody else's",

@@ -29,7 +29,7 @@ use bulkhead_guests::fault::expect_fault;
 use bulkhead_guests::footing::Footing;
 use bulkhead_guests::interrupts::vector;
 use bulkhead_guests::suite::{Reason, Shortfall};
-use bulkhead_guests::{apic, console, entry, port, print, println};
+use bulkhead_guests::{apic, console, cpu, entry, port, print, println};
 use place::Place;
 
 entry!(main);
@@ -131,6 +131,11 @@ fn attack(wanted: &str, place: &Place, footing: &Footing) {
     apic::enable();
     if let Some(fault) = fault {
         println!("unexpected {fault} | ESCAPED");
+        return;
+    }
+    // Whatever it did, and with whatever it has left in its own registers.
+    if let Some(host) = cpu::host_registers().filter(|host| host.changed != 0) {
+        println!("{} of the host's MSRs changed, {:#x} first | ESCAPED", host.changed, host.first);
         return;
     }
     match followed {

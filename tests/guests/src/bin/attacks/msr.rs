@@ -22,6 +22,7 @@ runs! { "msr":
     moves_its_local_apic,
     sets_reserved_bits_of_efer,
     sets_bad_memory_types,
+    fills_its_own_registers,
     moves_its_time,
 }
 
@@ -237,6 +238,31 @@ fn sets_bad_memory_types(_: &Place) -> Followed {
     }
     same("PAT", rdmsr(PAT), before)?;
     followed!("#GP at each")
+}
+
+fn fills_its_own_registers(_: &Place) -> Followed {
+    /// All uncached.
+    const UNCACHED: u64 = 0;
+    /// A canonical address.
+    const ADDRESS: u64 = 0x1234_5678_9000;
+    // This code is mapped write-back by the first entry of PAT, which stays; the base of GS is nothing's here.
+    let before = [PAT, efer::MSR].map(rdmsr);
+    let others = (0x174..=0x176).chain(0xC000_0081..=0xC000_0084).chain(0xC000_0100..=0xC000_0103);
+    let held = [(PAT, UNCACHED | before[0] & 0xFF), (efer::MSR, before[1] ^ 1)];
+    for (msr, value) in
+        held.into_iter().chain(others.clone().map(|msr| (msr, ADDRESS & 0xFFFF_FFFF)))
+    {
+        ensure!(takes(msr, value)?, "{msr:#x} does not take {value:#x}");
+    }
+    let host = cpu::host_registers();
+    for (msr, value) in
+        [(PAT, before[0]), (efer::MSR, before[1])].into_iter().chain(others.map(|msr| (msr, 0)))
+    {
+        ensure!(takes(msr, value)?, "{msr:#x} does not take {value:#x} back");
+    }
+    let Some(host) = host else { fail!("the hypervisor does not compare them") };
+    ensure!(host.changed == 0, "{} of the host's changed, {:#x} first", host.changed, host.first);
+    followed!("all {} of the host's are as at its start", host.compared)
 }
 
 fn moves_its_time(_: &Place) -> Followed {
