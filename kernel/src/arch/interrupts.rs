@@ -268,7 +268,9 @@ extern "C" fn dispatch(frame: &mut Frame) {
         NMI => frame.rip = super::nmi::on_nmi(frame.rip),
         vector if vector < FIRST_EXTERNAL => {
             #[cfg(feature = "testing")]
-            if let Some(on) = super::probe::resume(vector, frame.error_code, frame.rip, frame.rsp) {
+            if let Some(on) =
+                super::testing::probe::resume(vector, frame.error_code, frame.rip, frame.rsp)
+            {
                 (frame.rip, frame.rsp, frame.registers[RAX]) = (on.rip, on.rsp, on.rax);
                 return;
             }

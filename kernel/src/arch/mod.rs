@@ -8,8 +8,6 @@ pub mod cmos;
 pub mod copy;
 pub mod cpu;
 pub mod descriptors;
-#[cfg(feature = "testing")]
-pub mod host_msrs;
 pub mod interrupts;
 pub mod ioapic;
 pub mod local;
@@ -17,13 +15,13 @@ pub mod msr;
 pub mod nmi;
 pub mod port;
 pub mod power;
-#[cfg(feature = "testing")]
-pub mod probe;
 pub mod protection;
 pub mod rates;
 pub mod smp;
 pub mod stack;
 pub mod switch;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topology;
 pub mod vector;
 pub mod vmx;

@@ -8,7 +8,7 @@ mod tests;
 use super::cpu::{self, cr0, cr4};
 use super::msr::Msr;
 use core::arch::x86_64::CpuidResult;
-pub use found::{Found, Missing, On, Processor};
+pub use found::{Found, Processor};
 pub use speculation::{Defence, SPEC_CTRL_IBRS};
 
 /// The processor that this code runs on.

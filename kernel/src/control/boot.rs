@@ -13,7 +13,7 @@ use super::log as console;
 use super::machine::{self, Machine};
 use super::memory_map::{self, Kept, Memory};
 use super::service::{self, Service};
-use super::{audit, clock, plan, port};
+use super::{audit, clock, plan, port, protection};
 use crate::arch::apic::ApicId;
 use crate::arch::ioapic::{self, InterruptRoute, Ioapic};
 use crate::arch::rates::{self, Rates};
@@ -274,9 +274,9 @@ extern "C" fn on_own_stack(rest: u64) -> ! {
         rates.apic_timer_hz / 1000,
         guests.free_bytes() >> 20
     );
-    let protection = cores::protection();
-    info!("protection: on: {}", protection.on());
-    info!("protection: missing: {}", protection.missing());
+    let found = cores::protection();
+    info!("protection: on: {}", protection::On(found));
+    info!("protection: missing: {}", protection::Missing(found));
     let placed = plan::place(&bundle, guests, &own.taken, &footprint, clock);
     let (definitions, estate, digests) = placed.unwrap_or_else(|error| refuse(error));
     #[cfg(feature = "testing")]

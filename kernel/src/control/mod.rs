@@ -28,6 +28,7 @@ pub mod panic;
 pub mod plan;
 pub mod port;
 pub mod power;
+mod protection;
 pub mod recall;
 pub mod restarts;
 #[cfg(feature = "testing")]

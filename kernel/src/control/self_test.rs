@@ -4,9 +4,10 @@
 
 use super::cores::Core;
 use super::plan::Definition;
-use crate::arch::probe::{self, Access, code};
+use crate::arch::local;
 use crate::arch::protection::Found;
-use crate::arch::{host_msrs, local};
+use crate::arch::testing::host_msrs;
+use crate::arch::testing::probe::{self, Access, code};
 use crate::memory::address_space::{DIRECT, USER, WINDOW};
 use alloc::boxed::Box;
 use alloc::string::String;

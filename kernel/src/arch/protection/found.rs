@@ -1,10 +1,9 @@
-//! What a processor has to protect the hypervisor with, and what follows where it lacks it.
+//! What a processor has to protect the hypervisor with.
 //!
 //! Bits are by the names of SDM Vol. 2A, CPUID leaf 7, and Vol. 4, table 2-2, `IA32_ARCH_CAPABILITIES`.
 
 use bitflags::bitflags;
 use core::arch::x86_64::CpuidResult;
-use core::fmt;
 
 /// Reads a processor; the real one, or a made-up one in a test.
 pub trait Processor {
@@ -118,120 +117,5 @@ impl Found {
             found.set(flag, present);
         }
         found
-    }
-
-    /// Names what protects the hypervisor on this processor.
-    pub fn on(self) -> On {
-        On(self)
-    }
-
-    /// Names what it lacks, and what follows.
-    pub fn missing(self) -> Missing {
-        Missing(self)
-    }
-
-    /// How each protection stands.
-    fn standings(self) -> [(&'static str, Standing); 10] {
-        use Standing::{Missing, Needless, On};
-        let has = |flag: Self| self.contains(flag);
-        let one_of = |on: bool, needless: bool, what: &'static str| match (on, needless) {
-            (_, true) => Needless,
-            (true, _) => On,
-            (false, false) => Missing(what),
-        };
-        let barrier = "a defect of the hypervisor's has one barrier less before it";
-        [
-            ("NX", one_of(has(Self::NX), false, "data of the hypervisor's can be executed")),
-            ("SMEP", one_of(has(Self::SMEP), false, barrier)),
-            ("SMAP", one_of(has(Self::SMAP), false, barrier)),
-            // Root mode runs nothing at CPL 3.
-            ("UMIP", one_of(has(Self::UMIP), !has(Self::UMIP), "")),
-            (
-                if has(Self::ENHANCED_IBRS) { "enhanced IBRS, IBPB" } else { "IBRS, IBPB" },
-                one_of(
-                    has(Self::IBRS),
-                    false,
-                    "what a guest has trained may steer branches of the hypervisor's, and of the \
-                     next guest on its cores",
-                ),
-            ),
-            // With enhanced IBRS the processor does what is needed, but for one call.
-            ("return-stack refill", one_of(true, has(Self::ENHANCED_IBRS), "")),
-            (
-                "BHI_DIS_S",
-                one_of(
-                    has(Self::BHI_CTRL),
-                    has(Self::BHI_NO) || !has(Self::ENHANCED_IBRS),
-                    "a guest's branch history may steer branches of the hypervisor's",
-                ),
-            ),
-            (
-                "MD_CLEAR",
-                one_of(
-                    has(Self::MD_CLEAR),
-                    has(Self::BUFFERS_NO),
-                    "a guest may read what the hypervisor has left in the core's buffers",
-                ),
-            ),
-            (
-                "L1D_FLUSH",
-                one_of(
-                    has(Self::L1D_FLUSH),
-                    has(Self::L1TF_NO),
-                    "a guest may read what the hypervisor has left in the core's L1 cache",
-                ),
-            ),
-            (
-                "PSCHANGE_MC_NO",
-                one_of(
-                    false,
-                    has(Self::PSCHANGE_MC_NO),
-                    "a guest can stop the machine by changing the size of a page that it executes",
-                ),
-            ),
-        ]
-    }
-}
-
-/// How a protection stands.
-enum Standing {
-    /// It is in use.
-    On,
-    /// The processor lacks it: what follows.
-    Missing(&'static str),
-    /// The processor says that it does without.
-    Needless,
-}
-
-/// What is on, as a list.
-#[derive(Clone, Copy, Debug)]
-pub struct On(Found);
-
-impl fmt::Display for On {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WP")?;
-        for (name, standing) in self.0.standings() {
-            if matches!(standing, Standing::On) {
-                write!(f, ", {name}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is missing, as a list, each with what follows; "nothing" if nothing is.
-#[derive(Clone, Copy, Debug)]
-pub struct Missing(Found);
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut between = "";
-        for (name, standing) in self.0.standings() {
-            if let Standing::Missing(what) = standing {
-                write!(f, "{between}{name} ({what})")?;
-                between = "; ";
-            }
-        }
-        if between.is_empty() { f.write_str("nothing") } else { Ok(()) }
     }
 }

@@ -1,8 +1,8 @@
 //! Hypercalls of a hypervisor that was built to be tested. No other has any.
 
 use super::Vcpu;
-use crate::arch::host_msrs;
 use crate::arch::switch::{Registers, reg};
+use crate::arch::testing::host_msrs;
 use crate::vmx::vmcs::GuestField;
 use core::hint::black_box;
 

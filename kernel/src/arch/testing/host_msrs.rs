@@ -5,9 +5,9 @@
 //! LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX; and of its local APIC what its interrupts go by. Counters and statuses
 //! change by themselves.
 
-use super::local;
-use super::msr::Msr;
 use super::probe;
+use crate::arch::local;
+use crate::arch::msr::Msr;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 use spin::Mutex;

@@ -3,7 +3,7 @@
 //! Each probe is one instruction at a known address. When it faults, the handler asks [`resume`], which has the probe
 //! return what followed. A fault anywhere else is fatal as always.
 
-use super::interrupts::{GENERAL_PROTECTION, PAGE_FAULT};
+use crate::arch::interrupts::{GENERAL_PROTECTION, PAGE_FAULT};
 use core::arch::global_asm;
 
 /// How an address is touched.
@@ -112,7 +112,7 @@ pub fn own_return() -> u64 {
 }
 
 /// What a fault's handler goes on with.
-pub(super) struct Resumption {
+pub struct Resumption {
     /// Where.
     pub rip: u64,
     /// With which stack pointer.
@@ -122,7 +122,7 @@ pub(super) struct Resumption {
 }
 
 /// If a probe has faulted: what to go on with.
-pub(super) fn resume(vector: u8, error_code: u64, rip: u64, rsp: u64) -> Option<Resumption> {
+pub fn resume(vector: u8, error_code: u64, rip: u64, rsp: u64) -> Option<Resumption> {
     let (rip, rax) = (rip as usize, FAULTED | error_code);
     let resumption = Resumption { rip: own_return(), rsp, rax };
     let touched = [bulkhead_probe_read, bulkhead_probe_write].map(|probe| probe as usize);
