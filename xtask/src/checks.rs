@@ -29,11 +29,14 @@ pub fn run() -> Result<Vec<&'static str>> {
 
     // What is for bare metal alone is looked at as if it were for the host, with its profile's
     // `panic = "abort"`: Debian has no clippy for its compiler that would fit rustup's cargo.
-    for (name, package) in [("the hypervisor", "bulkhead"), ("the test guests", "bulkhead-guests")]
-    {
+    for (name, package, features) in [
+        ("the hypervisor", "bulkhead", "metal"),
+        ("the hypervisor to be tested", "bulkhead", "metal,testing"),
+        ("the test guests", "bulkhead-guests", "metal"),
+    ] {
         let mut clippy = process::cargo();
         clippy.args(["clippy", "--profile", "kernel", "--package", package]);
-        clippy.args(["--features", "metal", "--lib", "--bins", "--", "--deny", "warnings"]);
+        clippy.args(["--features", features, "--lib", "--bins", "--", "--deny", "warnings"]);
         check(name, &mut clippy, false)?;
     }
     let toolchain = Toolchain::find()?;
