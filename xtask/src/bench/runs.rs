@@ -330,7 +330,7 @@ impl Run {
         self.emulator.write(&[&[SWITCH], format!("exits {guest}\r").as_bytes()].concat())?;
         let start = Instant::now();
         loop {
-            if let Some(exits) = heard::exits(&self.heard[so_far..], guest) {
+            if let Some(exits) = heard::exits_so_far(&self.heard[so_far..], guest) {
                 return Ok(exits);
             }
             self.listen("the hypervisor's answer", start)?;
