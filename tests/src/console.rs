@@ -19,8 +19,8 @@ use crate::transcript::Transcript;
 /// than one that works.
 const TICKS: u64 = 60_000_000_000;
 /// Commands whose answers have several lines.
-const OF_SEVERAL_LINES: [&str; 7] =
-    ["examine", "exits", "info", "inventory", "list", "registers", "who"];
+const OF_SEVERAL_LINES: [&str; 10] =
+    ["examine", "exits", "info", "inventory", "list", "log", "plan", "registers", "top", "who"];
 /// What the answer to `help` begins with. It is one line.
 const HELP: &str = "console: Ctrl-] and one of: ";
 /// The longest wait in real time: for a host that is very slow, and for QEMU, which does not

@@ -57,9 +57,9 @@ impl Service {
         }
     }
 
-    /// What was typed there is not for the next one.
+    /// What whoever is signed in there has typed is not for the next one.
     fn forget_lines(&mut self, channel: Channel) {
-        if channel == Channel::Console {
+        if channel == Channel::Console && self.access.who(channel as usize).is_some() {
             self.consoles.forget_lines();
         }
     }

@@ -66,6 +66,12 @@ fn edited(name: &str) -> Result<()> {
         ("\x1b[A", "bulkhead> help "),
         ("\x15resum", "bulkhead> resum"),
         ("e two\r", "console: guest two goes on\r\n"),
+        // Whoever comes next does not find what was typed before.
+        ("sign-out\r", "console: tester is signed out\r\n"),
+        ("\x1b[Alist\r", "error: console: sign in first"),
+        ("sign-in tes", "bulkhead> sign-in tes"),
+        ("ter no secre", "bulkhead> sign-in tester ********"),
+        ("t at all\r", "console: tester is signed in as administrator\r\n"),
         ("power-off\x03", "bulkhead> power-off"),
         // That was not given; keys are the guest's again.
         ("hello\r", "one: got \"hello\"\r\n"),
