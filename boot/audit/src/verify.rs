@@ -47,7 +47,11 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => {
-                write!(f, "no line \"{MARK}…\" is in it; a machine's log has one for each record")
+                write!(
+                    f,
+                    "no line \"{MARK}…\" is in it; a machine's log has one for each record, once 32 have come \
+                     together, or `audit` has asked for them, or the machine has ended by itself"
+                )
             }
             Self::NoRecord { line } => {
                 write!(f, "line {line} begins like a record and is none: it was altered")

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use xtask::control::{self, Client, End, Port, Said, Save, socket};
 use xtask::{passwords, workspace};
@@ -39,6 +39,12 @@ impl Ctl {
         let mut client = Client::new(Port::open(&path)?, Duration::from_secs(self.wait));
         let doing = || workspace::shown(&path);
         let password = self.operator.as_ref().map(|_| passwords::ask()).transpose()?;
+        if password.as_ref().is_some_and(|password| password.is_empty()) {
+            bail!(
+                "no password was given: it is asked for, or is the first line of what is piped in"
+            );
+        }
+        let nobody = self.operator.is_none();
         client.greet().with_context(doing)?;
         if let Some((name, password)) = self.operator.zip(password) {
             let refused = |said| match said {
@@ -60,7 +66,12 @@ impl Ctl {
             }
             // Whoever reads has left; what was asked for is done all the same.
             Said::Line(_) => {}
-            Said::Reason(reason) => eprintln!("refused: {reason}"),
+            Said::Reason(reason) => {
+                eprintln!("refused: {reason}");
+                if nobody && reason.starts_with("sign in first") {
+                    eprintln!("Each call is a session of its own: `--operator NAME` signs in.");
+                }
+            }
         });
         let end = end.with_context(doing)?;
         written.context("writing to standard output")?;

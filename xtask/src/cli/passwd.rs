@@ -40,7 +40,8 @@ impl Passwd {
     /// Asks for a password and prints the lines for a manifest.
     pub fn run(self) -> Result<u8> {
         let password = passwords::ask_twice()?;
-        print!("{}", passwords::operator(&self.name, self.role.into(), &password)?);
+        // Behind whatever a manifest ends with, be it in the middle of a line.
+        print!("\n{}", passwords::operator(&self.name, self.role.into(), &password)?);
         Ok(0)
     }
 }

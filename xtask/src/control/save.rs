@@ -14,6 +14,8 @@ use crate::workspace::shown;
 /// A dump that is being written: a file with holes, in which a byte's place is its guest-physical address.
 pub struct Save {
     path: PathBuf,
+    /// What has come, until it is whole: who breaks off leaves nothing by the name of a dump.
+    part: PathBuf,
     file: File,
     pieces: Pieces,
     /// The last line, once it has come.
@@ -27,11 +29,17 @@ impl Save {
     /// # Errors
     /// If it is there, or cannot be made.
     pub fn new(path: &Path) -> Result<Self> {
-        let made = OpenOptions::new().write(true).create_new(true).open(path);
-        let file =
-            made.with_context(|| format!("creating {}, which must not be there yet", shown(path)))?;
+        if path.exists() {
+            bail!("creating {}, which must not be there yet: it is there", shown(path));
+        }
+        let mut part = path.as_os_str().to_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let made = OpenOptions::new().write(true).create(true).truncate(true).open(&part);
+        let file = made.with_context(|| format!("creating {}", shown(&part)))?;
         let progress = progress::count("Saving the guest's memory, KiB that are not all zero");
-        Ok(Self { path: path.into(), file, pieces: Pieces::default(), sum: None, progress })
+        let pieces = Pieces::default();
+        Ok(Self { path: path.into(), part, file, pieces, sum: None, progress })
     }
 
     /// Takes a line of the machine's.
@@ -68,7 +76,9 @@ impl Save {
         self.progress.finish_and_clear();
         match self.sum {
             Some(sum) => {
-                self.file.sync_all().with_context(|| format!("writing {}", shown(&self.path)))?;
+                let writing = || format!("writing {}", shown(&self.path));
+                self.file.sync_all().with_context(writing)?;
+                std::fs::rename(&self.part, &self.path).with_context(writing)?;
                 Ok(sum)
             }
             None => {
@@ -82,7 +92,7 @@ impl Save {
     pub fn discard(self) {
         self.progress.finish_and_clear();
         // There is nothing more to be done about it.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.part);
     }
 }
 
@@ -107,6 +117,7 @@ mod tests {
         assert_eq!(bytes.len(), 0x40_0000);
         assert_eq!(bytes.iter().filter(|&&byte| byte == 7).count(), PIECE);
         assert_eq!((bytes[0xFFF], bytes[0x1000], bytes[0x1200]), (0, 7, 0));
+        assert!(!folder.path().join("dump.part").exists());
         // What is there stays.
         let error = Save::new(&path).err().unwrap().to_string();
         assert!(error.contains("must not be there yet"), "{error}");

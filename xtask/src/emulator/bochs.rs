@@ -70,6 +70,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
+/// MiB of a machine's memory that Bochs can keep in its own.
+const MOST_IN_MEMORY: u32 = 2048;
+
 fn configuration_of(machine: &Machine, ports: Ports) -> Result<String> {
     let image = quoted(&machine.image)?;
     let log = quoted(&machine.folder.join("bochs.log"))?;
@@ -80,6 +83,8 @@ fn configuration_of(machine: &Machine, ports: Ports) -> Result<String> {
         // Packages, physical cores in each, threads in each of those.
         threads => format!("1:{}:{threads}", cores / threads),
     };
+    // The rest waits in a file, should the machine use it.
+    let host = memory_mib.min(&MOST_IN_MEMORY);
     let (device, boot) = match machine.medium {
         Medium::Disk => (format!("type=disk, path=\"{image}\", mode=flat"), "disk"),
         Medium::Cd => (format!("type=cdrom, path=\"{image}\", status=inserted"), "cdrom"),
@@ -95,7 +100,7 @@ fn configuration_of(machine: &Machine, ports: Ports) -> Result<String> {
     Ok(format!(
         "display_library: sdl2\n\
          cpu: model={cpu}, count={count}, ips={instructions_per_second}, reset_on_triple_fault=0\n\
-         memory: guest={memory_mib}, host={memory_mib}\n\
+         memory: guest={memory_mib}, host={host}\n\
          romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
          vgaromimage: file=/usr/share/vgabios/vgabios.cirrus.bin\n\
          vga: extension=cirrus\n\
