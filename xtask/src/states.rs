@@ -47,15 +47,9 @@ fn answered(answer: &str) -> Option<(&str, News)> {
 
 /// What a refusal says: `cannot pause guest NAME: it is paused`.
 fn refused(refusal: &str) -> Option<(&str, News)> {
-    let (order, rest) = refusal.strip_prefix("cannot ")?.split_once(" guest ")?;
+    let (_, rest) = refusal.strip_prefix("cannot ")?.split_once(" guest ")?;
     let (name, why) = rest.split_once(": it is ")?;
-    let state = match order {
-        // It is so from now on, although its cores have not come to it.
-        "pause" if why.starts_with("being started") => Life::Paused,
-        "quarantine" if why.starts_with("being started") => Life::Quarantined,
-        _ => beginning(why)?,
-    };
-    Some((name, News::Is(state)))
+    Some((name, News::Is(beginning(why)?)))
 }
 
 /// The state that a text begins with.
@@ -188,7 +182,7 @@ mod tests {
             ("console:   NAME STATE       CORES", None),
             ("error: console: cannot pause guest a: it is quarantined", is(Life::Quarantined)),
             ("error: console: cannot examine guest a: it is running; pause it", is(Life::Running)),
-            ("error: console: cannot pause guest a: it is being started, and", is(Life::Paused)),
+            ("console: guest a is paused: it is being loaded, and stands", is(Life::Paused)),
             ("error: console: cannot start guest a: it has expired, and", None),
             ("error: console: this takes an operator: sign in first", None),
         ] {

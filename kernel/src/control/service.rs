@@ -33,6 +33,7 @@ use bulkhead_life::Life;
 use bulkhead_manifest::Size;
 use bulkhead_operators::Operator;
 use bulkhead_plan::footprint::KIB;
+use core::fmt;
 use log::info;
 
 /// What the service core serves.
@@ -288,7 +289,7 @@ impl Service {
         }
         let guest = &mut self.guests[index];
         let done = match order {
-            Order::Pause => guest.pause().map(|ticks| format!("is paused, after {ticks} ticks")),
+            Order::Pause => guest.pause().map(|ticks| format!("is paused{}", Frozen(ticks))),
             Order::Resume => guest.resume().map(|()| "goes on".into()),
             Order::Start => guest.start().map(|()| "is started".into()),
             Order::Stop(manner) => guest.stop(manner).map(|stopping| stopping.to_string()),
@@ -297,7 +298,7 @@ impl Service {
                 None => "is started".into(),
             }),
             Order::Quarantine => {
-                guest.quarantine().map(|ticks| format!("is quarantined, after {ticks} ticks"))
+                guest.quarantine().map(|ticks| format!("is quarantined{}", Frozen(ticks)))
             }
             Order::Destroy => guest.destroy(&mut self.estate).map(|done| match done {
                 true => "is destroyed".into(),
@@ -415,6 +416,18 @@ impl Service {
         let [from, to] = [attached, next].map(|index| self.guests[index].name());
         info!("input goes to guest {to}: guest {from} has stopped");
         self.consoles.attach(next);
+    }
+}
+
+/// How long it took until a guest stood still.
+struct Frozen(Option<u64>);
+
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ticks) => write!(f, ", after {ticks} ticks"),
+            None => f.write_str(": it is being loaded, and stands still then"),
+        }
     }
 }
 

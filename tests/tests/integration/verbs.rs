@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         trial("verbs::each_does_what_it_says_or_says_why_not", verbs),
         trial("verbs::what_faults_starts_again_after_longer_and_longer_pauses", pauses),
         trial("verbs::stop_asks_a_guest_that_listens_and_tells_it_after_a_while", stop),
+        trial("verbs::a_guest_that_is_being_loaded_is_paused_before_it_runs", loaded),
         trial("verbs::top_shows_who_is_halted_and_who_exits", top),
         trial("verbs::a_suspect_guest_is_put_into_quarantine_by_itself", suspicion),
         trial("verbs::power_off_ends_a_machine_whose_guests_were_never_started", |name| {
@@ -96,6 +97,31 @@ fn stop(name: &str) -> Result<()> {
     let end = machine.console.wait_for_end()?;
     ensure!(end == End::Stopped { powered_off: 3, faulted: 0 }, "{end:?}");
     Ok(())
+}
+
+/// To wipe so much memory takes longer than to type a command.
+const MUCH_MIB: u32 = 256;
+
+fn loaded(name: &str) -> Result<()> {
+    let guest = Guest::new("echo").named("two").with("name=two");
+    let guest = guest.with_memory_mib(MUCH_MIB).by_hand();
+    let mut console = Boot::of_guests(name, &[guest])?.start()?;
+    console.wait_for("guest two: is started by hand: start two\r\n")?;
+    answered(&mut console, "start two", "guest two is started")?;
+    let later = "guest two is paused: it is being loaded, and stands still then";
+    answered(&mut console, "pause two", later)?;
+    answered(&mut console, "examine two 0", "cannot examine guest two: it is being started, and")?;
+    // It stands still before its first instruction.
+    let mut looks = 0;
+    while !console.control("registers two 0")?.starts_with("guest two, processor 0:") {
+        looks += 1;
+        ensure!(looks < 10_000, "it never stood still");
+    }
+    ensure!(!console.transcript().contains("two: ready"), "it has run");
+    answered(&mut console, "resume two", "guest two goes on")?;
+    console.guest("two")?.wait_for("two: ready\r\n")?;
+    answered(&mut console, "power-off --now", "the machine is switched off")?;
+    console.wait_for_end().map(|_| ())
 }
 
 /// One that faults, one that tries everything, and one that behaves.

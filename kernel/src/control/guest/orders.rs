@@ -26,11 +26,12 @@ impl Guest {
         if self.life == Life::Faulted { Err(Refusal::NotStarted) } else { Ok(()) }
     }
 
-    /// Lets the guest's processors stand still, whatever they do. Says how many ticks it took.
+    /// Lets the guest's processors stand still, whatever they do. Says how many ticks it took; `None` if some still load it,
+    /// and stand still when they come to run it.
     ///
     /// # Errors
     /// Why not.
-    pub fn pause(&mut self) -> Result<u64, Refusal> {
+    pub fn pause(&mut self) -> Result<Option<u64>, Refusal> {
         self.freeze(Event::Pause)
     }
 
@@ -38,11 +39,11 @@ impl Guest {
     ///
     /// # Errors
     /// Why not.
-    pub fn quarantine(&mut self) -> Result<u64, Refusal> {
+    pub fn quarantine(&mut self) -> Result<Option<u64>, Refusal> {
         self.freeze(Event::Quarantine)
     }
 
-    fn freeze(&mut self, event: Event) -> Result<u64, Refusal> {
+    fn freeze(&mut self, event: Event) -> Result<Option<u64>, Refusal> {
         // What has been told to leave does not stand still any more.
         if self.shared().is_ending() && self.life.is_active() {
             return Err(Refusal::Ends);
@@ -58,11 +59,11 @@ impl Guest {
         let limit = self.definition.clock.rates.tsc_hz / PAUSES_IN_A_SECOND;
         while !self.shared().is_held() {
             if cpu::rdtsc().wrapping_sub(start) > limit {
-                return Err(Refusal::NotYet);
+                return Ok(None);
             }
             cpu::pause();
         }
-        Ok(cpu::rdtsc().wrapping_sub(start))
+        Ok(Some(cpu::rdtsc().wrapping_sub(start)))
     }
 
     /// Ends its quarantine: it is paused then.

@@ -1,6 +1,6 @@
 //! Putting a guest into quarantine for what it does, where its manifest says so.
 
-use super::{Guest, Refusal};
+use super::Guest;
 use crate::arch::cpu;
 use crate::control::audit;
 use crate::guest::statistics::Grouped;
@@ -89,7 +89,7 @@ impl Guest {
 
     fn suspect(&mut self, why: fmt::Arguments<'_>) {
         match self.quarantine() {
-            Ok(_) | Err(Refusal::NotYet) => {
+            Ok(_) => {
                 warn!("guest {}: is put into quarantine: {why}", self.name());
                 audit::record("guest", format_args!("{} is suspect: {why}", self.name()));
             }
