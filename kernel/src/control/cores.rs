@@ -6,7 +6,7 @@ use crate::arch::descriptors::{self, HostSegments, InterruptStacks};
 use crate::arch::interrupts::ist;
 use crate::arch::local::{self, StackBounds};
 use crate::arch::msr::Msr;
-use crate::arch::protection::Found;
+use crate::arch::protection::{Defence, Found};
 use crate::arch::{nmi, protection, smp, vmx};
 use crate::guest::run::{self, Partition};
 use crate::memory::address_space::{
@@ -248,6 +248,7 @@ fn map_stacks(
 /// What a core holds on to while it lives.
 struct Local {
     segments: HostSegments,
+    defence: Defence,
     capabilities: Option<Capabilities>,
 }
 
@@ -259,7 +260,8 @@ struct Local {
 unsafe fn bring_up(core: &Core) -> Local {
     // SAFETY: the core's address space maps all that is shared, its stacks among it.
     unsafe { core.space.lock().activate() };
-    FOUND.fetch_and(protection::enable().bits(), Ordering::SeqCst);
+    let found = protection::enable();
+    FOUND.fetch_and(found.bits(), Ordering::SeqCst);
     // Before anything that could panic: the panic says which core it is.
     local::set(core.index, core.stacks.main);
     let segments = descriptors::load(&core.stacks.interrupt);
@@ -272,7 +274,7 @@ unsafe fn bring_up(core: &Core) -> Local {
     };
     // SAFETY: the interrupt table is loaded; the boot processor has checked for x2APIC.
     unsafe { apic::enable() };
-    Local { segments, capabilities }
+    Local { segments, defence: Defence::of(found), capabilities }
 }
 
 /// Enters VMX operation (SDM Vol. 3C, 24.7).
@@ -343,8 +345,12 @@ pub extern "C" fn application_core(index: u64) -> ! {
         // What an earlier guest has sent here, until the last of its cores had left it.
         // SAFETY: the interrupt table is loaded, and no lock is held.
         unsafe { apic::drain() };
-        let context =
-            run::Core { segments: &local.segments, capabilities: &capabilities, tables: tables() };
+        let context = run::Core {
+            segments: &local.segments,
+            defence: &local.defence,
+            capabilities: &capabilities,
+            tables: tables(),
+        };
         // SAFETY: VMX operation was entered above, interrupts are off, and `start`'s caller has
         // mapped the window.
         unsafe { run::run(&partition, id, context) };

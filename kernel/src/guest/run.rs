@@ -8,7 +8,7 @@ use super::startup::{Timed, timed};
 use super::vcpu::{INTERCEPTED, Vcpu};
 use super::{acpi, control_registers, layout, msr};
 use crate::arch::descriptors::HostSegments;
-use crate::arch::protection::{Defence, Found};
+use crate::arch::protection::Defence;
 use crate::arch::switch::{self, Ended, Registers};
 use crate::arch::vmx::VmFail;
 use crate::arch::{apic, cpu, nmi, vector, vmx};
@@ -75,6 +75,8 @@ pub struct Held {
 pub struct Core<'a> {
     /// Its segments, for the host state.
     pub segments: &'a HostSegments,
+    /// What is done on it against speculation.
+    pub defence: &'a Defence,
     /// Its controls.
     pub capabilities: &'a Capabilities,
     /// Where tables come from.
@@ -201,7 +203,6 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     };
     // The first processor has prepared this before it could start others.
     let Some(prepared) = partition.prepared.get() else { return Ok(()) };
-    let defence = Defence::of(Found::here());
     let mut frames = RunFrames { pool: core.tables, taken: Vec::new() };
     let region = frames.take()?;
     // SAFETY: the core is in VMX operation; the region is a fresh frame; the confinement's frames are
@@ -210,7 +211,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
         let mapped = direct(region).as_u64() as *mut u32;
         let mut vmcs = CurrentVmcs::create(region, mapped, core.capabilities.revision)?;
         vmcs::set_controls(&mut vmcs, core.capabilities, &prepared.confinement)?;
-        let exit_point = switch::exit_point::<Vcpu>(defence.crossing());
+        let exit_point = switch::exit_point::<Vcpu>(core.defence.crossing());
         vmcs::set_host(&mut vmcs, core.segments, exit_point)?;
         vmcs
     };
@@ -221,7 +222,7 @@ unsafe fn run_processor(partition: &Partition, id: u32, core: &Core<'_>) -> Resu
     let mut vcpu =
         Vcpu::new(vmcs, prepared, shared.clone(), slot.clone(), partition.clock, core.capabilities);
     // SAFETY: the caller's contract; the VMCS has been set up for this core and `Vcpu`.
-    unsafe { enter(&mut vcpu, &mut registers, partition, slot, &defence) };
+    unsafe { enter(&mut vcpu, &mut registers, partition, slot, core.defence) };
     // SAFETY: the region is this run's VMCS. A failure leaves the frame lost, not shared.
     if unsafe { vmx::vmclear(region) }.is_ok() {
         // SAFETY: the VMCS is clear.

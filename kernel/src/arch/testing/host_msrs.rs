@@ -13,7 +13,7 @@ use core::ops::RangeInclusive;
 use spin::Mutex;
 
 /// Their numbers (SDM Vol. 4, table 2-2). Those that a processor lacks are left out.
-const LISTED: [u32; 35] = [
+const LISTED: [u32; 36] = [
     // APIC_BASE, FEATURE_CONTROL, TSC_ADJUST, SPEC_CTRL, UMWAIT_CONTROL, TSX_CTRL, MISC_FEATURES_ENABLES.
     0x1B,
     0x3A,
@@ -52,18 +52,14 @@ const LISTED: [u32; 35] = [
     0x834,
     0x835,
     0x836,
-    // EFER, FS_BASE; GS_BASE follows.
+    // EFER, FS_BASE, GS_BASE.
     0xC000_0080,
     0xC000_0100,
+    0xC000_0101,
 ];
-/// Groups of them: variable memory-type ranges, fixed ones of 4 KiB, MC0_CTL2 to MC31_CTL2, MC0_CTL to MC31_CTL, GS_BASE.
-const GROUPS: [(RangeInclusive<u32>, usize); 5] = [
-    (0x200..=0x213, 1),
-    (0x268..=0x26F, 1),
-    (0x280..=0x29F, 1),
-    (0x400..=0x47C, 4),
-    (0xC000_0101..=0xC000_0101, 1),
-];
+/// Groups of them: variable memory-type ranges, fixed ones of 4 KiB, MC0_CTL2 to MC31_CTL2, MC0_CTL to MC31_CTL.
+const GROUPS: [(RangeInclusive<u32>, usize); 4] =
+    [(0x200..=0x213, 1), (0x268..=0x26F, 1), (0x280..=0x29F, 1), (0x400..=0x47C, 4)];
 
 /// A register's number, and what it held.
 type Held = (u32, u64);
