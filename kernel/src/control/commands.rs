@@ -169,6 +169,12 @@ pub enum Form {
     Json,
 }
 
+impl Form {
+    fn json_if(json: bool) -> Self {
+        if json { Self::Json } else { Self::Table }
+    }
+}
+
 /// The commands, for messages.
 pub const COMMANDS: &str = "attach NAME, start NAME, pause NAME, resume NAME, stop NAME [--now], restart NAME [--now], quarantine NAME, \
      release NAME, destroy NAME, define NAME [--cores CORES] [--memory SIZE], info NAME [--json], exits NAME [--json], examine NAME ADDRESS, dump NAME, registers NAME PROCESSOR, list [--json], inventory [--json], top [--json], plan [--json], log, memory [--json], audit [--json], \
@@ -183,20 +189,16 @@ pub enum NoCommand<'a> {
     Unknown(&'a [u8]),
     /// This command needs a guest's name, and nothing else.
     OneName(&'static str),
-    /// This command needs a guest's name, and `--now` may follow.
-    OneNameOrNow(&'static str),
-    /// This command needs a guest's name, and `--json` may follow.
-    OneNameOrForm(&'static str),
+    /// This command needs a guest's name, and this option may follow.
+    OneNameOr(&'static str, &'static str),
     /// This command needs a guest's name and a number.
     NameAndNumber(&'static str, &'static str),
     /// `define` needs a name, and knows two options.
     Define,
     /// `sign-in` needs a name and a password.
     NameAndPassword,
-    /// This command stands alone, or with `--json`.
-    NoNameButForm(&'static str),
-    /// This command stands alone, or with `--now`.
-    NoNameButNow(&'static str),
+    /// This command stands alone, or with this option.
+    NoNameBut(&'static str, &'static str),
     /// This command stands alone.
     NoName(&'static str),
 }
@@ -209,11 +211,11 @@ impl fmt::Display for NoCommand<'_> {
                 write!(f, "unknown command \"{}\"; they are {COMMANDS}", word.escape_ascii())
             }
             Self::OneName(verb) => write!(f, "{verb} takes the name of one guest: {verb} NAME"),
-            Self::OneNameOrNow(verb) => {
-                write!(f, "{verb} takes the name of one guest: {verb} NAME, or {verb} NAME --now")
-            }
-            Self::OneNameOrForm(verb) => {
-                write!(f, "{verb} takes the name of one guest: {verb} NAME, or {verb} NAME --json")
+            Self::OneNameOr(verb, option) => {
+                write!(
+                    f,
+                    "{verb} takes the name of one guest: {verb} NAME, or {verb} NAME {option}"
+                )
             }
             Self::NameAndNumber(verb, example) => {
                 write!(f, "{verb} takes the name of one guest and a number: {verb} NAME {example}")
@@ -222,8 +224,7 @@ impl fmt::Display for NoCommand<'_> {
             Self::NameAndPassword => {
                 f.write_str("sign-in takes your name and your password: sign-in NAME PASSWORD")
             }
-            Self::NoNameButForm(verb) => write!(f, "{verb} takes nothing but --json"),
-            Self::NoNameButNow(verb) => write!(f, "{verb} takes nothing but --now"),
+            Self::NoNameBut(verb, option) => write!(f, "{verb} takes nothing but {option}"),
             Self::NoName(verb) => write!(f, "{verb} takes no name"),
         }
     }
@@ -243,16 +244,20 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
     };
     let alone =
         |verb, command| if name.is_none() { Ok(command) } else { Err(NoCommand::NoName(verb)) };
-    let form = |verb| match (name, more) {
-        (None, _) => Ok(Form::Table),
-        (Some(JSON), None) => Ok(Form::Json),
-        _ => Err(NoCommand::NoNameButForm(verb)),
+    let is = |word: &[u8], option: &str| word == option.as_bytes();
+    // Whether the option is there.
+    let alone_or = |verb, option| match (name, more) {
+        (None, _) => Ok(false),
+        (Some(word), None) if is(word, option) => Ok(true),
+        _ => Err(NoCommand::NoNameBut(verb, option)),
     };
-    let named_form = |verb| match (name.map(core::str::from_utf8), more, rest) {
-        (Some(Ok(name)), None, _) => Ok((name, Form::Table)),
-        (Some(Ok(name)), Some(JSON), None) => Ok((name, Form::Json)),
-        _ => Err(NoCommand::OneNameOrForm(verb)),
+    let named_or = |verb, option| match (name.map(core::str::from_utf8), more, rest) {
+        (Some(Ok(name)), None, _) => Ok((name, false)),
+        (Some(Ok(name)), Some(word), None) if is(word, option) => Ok((name, true)),
+        _ => Err(NoCommand::OneNameOr(verb, option)),
     };
+    let form = |verb| alone_or(verb, JSON).map(Form::json_if);
+    let named_form = |verb| named_or(verb, JSON).map(|(name, json)| (name, Form::json_if(json)));
     let with_number = |verb, example| match (name.map(core::str::from_utf8), more) {
         (Some(Ok(name)), Some(word)) if rest.is_none() => {
             Ok((name, number(word).ok_or(NoCommand::NameAndNumber(verb, example))?))
@@ -289,11 +294,10 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
         }
         b"sign-out" => alone("sign-out", Command::SignOut),
         b"who" => Ok(Command::Who(form("who")?)),
-        b"power-off" => match (name, more) {
-            (None, _) => Ok(Command::PowerOff(Manner::Ask)),
-            (Some(NOW), None) => Ok(Command::PowerOff(Manner::Now)),
-            _ => Err(NoCommand::NoNameButNow("power-off")),
-        },
+        b"power-off" => {
+            let now = alone_or("power-off", NOW)?;
+            Ok(Command::PowerOff(if now { Manner::Now } else { Manner::Ask }))
+        }
         b"help" => alone("help", Command::Help),
         _ => {
             let order = Order::ALL.into_iter().find(|order| order.word().as_bytes() == first);
@@ -301,20 +305,17 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NoCommand<'_>> {
             let Some(now) = order.now() else {
                 return Ok(Command::Order(order, named(order.word())?));
             };
-            match (name.map(core::str::from_utf8), more, rest) {
-                (Some(Ok(name)), None, _) => Ok(Command::Order(order, name)),
-                (Some(Ok(name)), Some(NOW), None) => Ok(Command::Order(now, name)),
-                _ => Err(NoCommand::OneNameOrNow(order.word())),
-            }
+            let (name, is_now) = named_or(order.word(), NOW)?;
+            Ok(Command::Order(if is_now { now } else { order }, name))
         }
     }
 }
 
 /// The word by which an answer is for programs.
-const JSON: &[u8] = b"--json";
+const JSON: &str = "--json";
 
 /// The word by which a guest is not asked.
-const NOW: &[u8] = b"--now";
+const NOW: &str = "--now";
 
 /// The word that a password follows.
 const SIGN_IN: &[u8] = b"sign-in";

@@ -9,7 +9,6 @@ use super::guest::Guest;
 use super::inventory::Hex;
 use super::plan::File;
 use super::session::Channel;
-use crate::guest::statistics::Exits;
 use crate::vmx::exit::ExitReason;
 use alloc::format;
 use alloc::string::String;
@@ -40,19 +39,12 @@ pub fn list(guest: &Guest, attached: bool) {
 pub fn info(guest: &Guest) {
     let definition = guest.definition();
     let exits = guest.shared().exits();
-    let Tenure { owner, purpose, classification, expires, on_expiry } = &definition.tenure;
     answer(format_args!(
-        "{{\"name\":{},\"state\":{},\"owner\":{},\"purpose\":{},\"classification\":{},\"expires\":{},\
-         \"on_expiry\":\"{}\",\"expired\":{},\"cores\":[{}],\"memory\":{},\"command_line\":{},\"start\":\"{}\",\
+        "{{\"name\":{},\"state\":{},{},\"cores\":[{}],\"memory\":{},\"command_line\":{},\"start\":\"{}\",\
          \"restart\":\"{}\",\"uptime\":{},\"exits\":{},\"exit_ticks\":{},\"denied\":{}}}",
         Json(guest.name()),
         state(guest),
-        Json(owner),
-        Json(purpose),
-        Json(classification),
-        Json(&format!("{expires}")),
-        on_expiry.name(),
-        guest.has_expired(),
+        tenure(guest),
         core_numbers(guest),
         OrNull(guest.memory()),
         Json(&definition.command_line),
@@ -66,8 +58,8 @@ pub fn info(guest: &Guest) {
 }
 
 /// Answers `exits --json`: an object for each reason, the most frequent first.
-pub fn exits(exits: &Exits) {
-    for (reason, count, ticks) in exits.rows() {
+pub fn exits(guest: &Guest) {
+    for (reason, count, ticks) in guest.shared().exits().rows() {
         answer(format_args!(
             "{{\"reason\":{},\"number\":{reason},\"exits\":{count},\"ticks\":{ticks}}}",
             Json(ExitReason::from(reason).name())
@@ -81,19 +73,12 @@ pub fn inventory(guest: &Guest) {
         format!("{{\"name\":{},\"blake3\":\"{}\"}}", Json(&file.name), Hex(&file.digest))
     };
     let definition = guest.definition();
-    let Tenure { owner, purpose, classification, expires, on_expiry } = &definition.tenure;
     answer(format_args!(
-        "{{\"name\":{},\"state\":{},\"owner\":{},\"purpose\":{},\"classification\":{},\"expires\":{},\
-         \"on_expiry\":\"{}\",\"expired\":{},\"kernel\":{},\"initrd\":{},\
+        "{{\"name\":{},\"state\":{},{},\"kernel\":{},\"initrd\":{},\
          \"command_line\":{{\"text\":{},\"blake3\":\"{}\"}}}}",
         Json(guest.name()),
         state(guest),
-        Json(owner),
-        Json(purpose),
-        Json(classification),
-        Json(&format!("{expires}")),
-        on_expiry.name(),
-        guest.has_expired(),
+        tenure(guest),
         file(&definition.files.kernel),
         OrNull(definition.files.initrd.as_ref().map(file)),
         Json(&definition.command_line),
@@ -178,6 +163,20 @@ pub fn who<const N: usize>(access: &Access<N>, now: u64) {
 
 fn state(guest: &Guest) -> String {
     format!("\"{}\"", guest.life())
+}
+
+/// Whose it is, what for, and until when: the members of an object.
+fn tenure(guest: &Guest) -> String {
+    let Tenure { owner, purpose, classification, expires, on_expiry } = &guest.definition().tenure;
+    format!(
+        "\"owner\":{},\"purpose\":{},\"classification\":{},\"expires\":{},\"on_expiry\":\"{}\",\"expired\":{}",
+        Json(owner),
+        Json(purpose),
+        Json(classification),
+        Json(&format!("{expires}")),
+        on_expiry.name(),
+        guest.has_expired()
+    )
 }
 
 fn core_numbers(guest: &Guest) -> String {

@@ -209,21 +209,15 @@ impl Service {
         match command {
             Command::Help => consoles::help(),
             Command::Info(name, form) => {
+                let say = if form == Form::Json { json::info } else { inventory::info };
                 if let Some(index) = self.named(name) {
-                    let guest = &self.guests[index];
-                    match form {
-                        Form::Table => inventory::info(guest),
-                        Form::Json => json::info(guest),
-                    }
+                    say(&self.guests[index]);
                 }
             }
             Command::Exits(name, form) => {
+                let say = if form == Form::Json { json::exits } else { costs::exits };
                 if let Some(index) = self.named(name) {
-                    let guest = &self.guests[index];
-                    match form {
-                        Form::Table => costs::exits(guest),
-                        Form::Json => json::exits(&guest.shared().exits()),
-                    }
+                    say(&self.guests[index]);
                 }
             }
             Command::List(form) => self.list(channel, What::List, form),
