@@ -17,4 +17,4 @@ mod pack;
 pub use error::{ManifestError, Place, Problem};
 pub use kernel_file::{NotAKernel, recognise};
 pub use manifest::{Guest, Input, Manifest, Modules, Source};
-pub use pack::pack;
+pub use pack::{pack, packed, writer};

@@ -20,17 +20,8 @@ pub fn pack(
     options: Options,
     resolve: impl FnMut(&Source) -> anyhow::Result<PathBuf>,
 ) -> Result<Vec<u8>, ManifestError> {
-    let mut packer = Packer { writer: Writer::new(options), resolve, loaded: BTreeMap::new() };
+    let mut packer = Packer { writer: writer(manifest, options), resolve, loaded: BTreeMap::new() };
     let mut problems = Vec::new();
-    if let Some(policy) = manifest.policy() {
-        packer.writer.set_policy(policy.clone());
-    }
-    for quota in manifest.quotas() {
-        packer.writer.add_quota(quota.clone());
-    }
-    for operator in manifest.operators() {
-        packer.writer.add_operator(operator.clone());
-    }
     for guest in manifest.guests() {
         let kernel = packer.kernel(guest).map_err(|problem| problems.push(problem)).ok();
         let initrd = match &guest.initrd {
@@ -42,25 +33,50 @@ pub fn pack(
                 .ok(),
         };
         if let (Some((kernel, kind)), Some(initrd)) = (kernel, initrd) {
-            packer.writer.add_guest(format::Guest {
-                name: guest.name.clone(),
-                cores: guest.cores.clone(),
-                memory: guest.memory,
-                kind,
-                kernel,
-                initrd,
-                command_line: guest.command_line.clone(),
-                tenure: guest.tenure.clone(),
-                restart: guest.restart,
-                start: guest.start,
-                suspicion: guest.suspicion,
-            });
+            packer.writer.add_guest(packed(guest, kind, kernel, initrd));
         }
     }
     if !problems.is_empty() {
         return Err(ManifestError::new(manifest.path(), problems));
     }
     packer.writer.finish().map_err(|error| ManifestError::whole(manifest.path(), error.to_string()))
+}
+
+/// A writer that has all of a manifest but its guests.
+pub fn writer(manifest: &Manifest, options: Options) -> Writer {
+    let mut writer = Writer::new(options);
+    if let Some(policy) = manifest.policy() {
+        writer.set_policy(policy.clone());
+    }
+    for quota in manifest.quotas() {
+        writer.add_quota(quota.clone());
+    }
+    for operator in manifest.operators() {
+        writer.add_operator(operator.clone());
+    }
+    writer
+}
+
+/// A guest of a manifest as a bundle has it, with files that the bundle has.
+pub fn packed(
+    guest: &Guest,
+    kind: KernelKind,
+    kernel: BlobIndex,
+    initrd: Option<BlobIndex>,
+) -> format::Guest {
+    format::Guest {
+        name: guest.name.clone(),
+        cores: guest.cores.clone(),
+        memory: guest.memory,
+        kind,
+        kernel,
+        initrd,
+        command_line: guest.command_line.clone(),
+        tenure: guest.tenure.clone(),
+        restart: guest.restart,
+        start: guest.start,
+        suspicion: guest.suspicion,
+    }
 }
 
 fn problem(guest: &Guest, key: &str, input: &Input, message: &str) -> Problem {

@@ -1,7 +1,7 @@
 //! The manifest: any text.
 
-use bulkhead_boot::Manifest;
-use bulkhead_manifest::{Bundle, Guest, KernelKind, Options, Writer};
+use bulkhead_boot::{Manifest, packed, writer};
+use bulkhead_manifest::{Bundle, KernelKind, Options};
 use std::path::Path;
 
 /// A text is a manifest, or each of its problems is said in a line and has its place in it. What is accepted is
@@ -24,29 +24,13 @@ pub fn manifest(data: &[u8]) -> String {
             return format!("{} problems, first: {}", problems.len(), first.message);
         }
     };
-    let mut writer = Writer::new(Options::default());
-    if let Some(policy) = manifest.policy() {
-        writer.set_policy(policy.clone());
-    }
-    manifest.quotas().iter().for_each(|quota| writer.add_quota(quota.clone()));
-    manifest.operators().iter().for_each(|operator| writer.add_operator(operator.clone()));
+    let mut writer = writer(&manifest, Options::default());
     for guest in manifest.guests() {
         let kernel = writer.add_blob(guest.kernel.source.name(), vec![1]);
         let initrd = guest.initrd.as_ref();
         let initrd = initrd.map(|initrd| writer.add_blob(initrd.source.name(), vec![2]));
-        writer.add_guest(Guest {
-            name: guest.name.clone(),
-            cores: guest.cores.clone(),
-            memory: guest.memory,
-            kind: guest.kind.unwrap_or(KernelKind::Elf64),
-            kernel,
-            initrd,
-            command_line: guest.command_line.clone(),
-            tenure: guest.tenure.clone(),
-            restart: guest.restart,
-            start: guest.start,
-            suspicion: guest.suspicion,
-        });
+        let kind = guest.kind.unwrap_or(KernelKind::Elf64);
+        writer.add_guest(packed(guest, kind, kernel, initrd));
     }
     let bytes = writer.finish().expect("what a manifest may say, a bundle may");
     let bundle = Bundle::parse(&bytes).expect("what was written is read");
