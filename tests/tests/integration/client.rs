@@ -49,9 +49,7 @@ impl Client {
 
     /// Gives one that is done, with an answer that begins so.
     pub fn answers(&mut self, command: &str, answer: &str) -> Result<()> {
-        let said = self.done(command)?;
-        ensure!(said.starts_with(answer), "`{command}`: {said}");
-        Ok(())
+        self.shows(command, answer, &[])
     }
 
     /// Gives one that is done, with an answer that begins so and has these texts, one behind the other.
@@ -61,7 +59,7 @@ impl Client {
         for text in texts {
             rest = rest.and_then(|rest| rest.split_once(text)).map(|(_, rest)| rest);
         }
-        ensure!(rest.is_some(), "`{command}`, which should say {texts:?}: {said}");
+        ensure!(rest.is_some(), "`{command}`, which should say {answer:?} {texts:?}: {said}");
         Ok(())
     }
 

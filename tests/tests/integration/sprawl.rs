@@ -1,10 +1,11 @@
 //! Guests that nobody needs any more, and guests that may not be together.
 
 use anyhow::{Result, ensure};
-use bulkhead_tests::{Boot, Console, Guest};
+use bulkhead_tests::{Boot, Guest};
 use libtest_mimic::Trial;
 
 use crate::trial;
+use crate::verbs::answered;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -12,12 +13,6 @@ pub fn trials() -> Vec<Trial> {
         trial("sprawl::a_guest_whose_day_passes_while_it_runs_is_reported_or_stopped", passes),
         trial("sprawl::guests_that_may_not_be_together_are_refused_at_boot", apart),
     ]
-}
-
-fn answered(console: &mut Console, command: &str, answer: &str) -> Result<()> {
-    let said = console.control(command)?;
-    ensure!(said.starts_with(answer), "`{command}`: {said}");
-    Ok(())
 }
 
 fn expired(name: &str) -> Result<()> {

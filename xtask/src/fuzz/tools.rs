@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use crate::{packages, process, workspace};
 
-/// The version of cargo-fuzz that is installed where there is none.
-const CARGO_FUZZ: &str = "0.13.2";
+/// The cargo-fuzz that is installed where there is none.
+const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 
 /// What was found.
 #[derive(Debug)]
@@ -24,17 +24,16 @@ pub fn cargo_fuzz_is_there() -> bool {
 
 /// What installs cargo-fuzz.
 pub fn command() -> String {
-    format!("cargo install --locked cargo-fuzz@{CARGO_FUZZ}")
+    format!("cargo install --locked {CARGO_FUZZ}")
 }
 
 /// Sees to it that all is there. cargo-fuzz goes below `target/`, for which nobody has to be root.
 pub fn find() -> Result<Tools> {
     packages::ensure(packages::FUZZING)?;
     if !cargo_fuzz_is_there() {
-        eprintln!("Installing cargo-fuzz {CARGO_FUZZ} in {}", workspace::shown(&own()));
+        eprintln!("Installing {CARGO_FUZZ} in {}", workspace::shown(&own()));
         let mut cargo = process::cargo();
-        cargo.args(["install", "--locked", "--root"]).arg(own());
-        cargo.arg(format!("cargo-fuzz@{CARGO_FUZZ}"));
+        cargo.args(["install", "--locked", "--root"]).arg(own()).arg(CARGO_FUZZ);
         process::run(&mut cargo, "installing cargo-fuzz")?;
     }
     let mut path = own().join("bin").into_os_string();
